@@ -1,0 +1,124 @@
+"""Opus (RFC 7587; RFC 6716). The RTP clock is always 48 kHz; we hand out 16 kHz mono, which is all a recogniser uses.
+
+libavcodec's libopus decodes at 48 kHz and mixes to mono; a linear-phase low-pass takes every third sample (1.25 ms of
+delay). Packets of one or two bytes are DTX: libopus answers them with its comfort noise. In-band FEC is not used: PyAV
+gives no way to libopus' `decode_fec`, so a lost packet is concealed as in every other format.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rtpcodecs.concealment import Concealment
+from rtpcodecs.contract import Codec, Decoder, Encoder, Samples
+from rtpcodecs.lavc import decode_packet, encode_block, open_decoder, open_encoder, to_int16
+
+CLOCK_HZ = 48000
+RATE_HZ = 16000
+LONGEST_PACKET = 5760  # 120 ms at 48 kHz (RFC 6716 section 3.2.5, [R5])
+ENCODER_MS = (10, 20, 40, 60)
+
+_SILK = (480, 960, 1920, 2880)  # 10, 20, 40, 60 ms
+_HYBRID = (480, 960)
+_CELT = (120, 240, 480, 960)  # 2.5, 5, 10, 20 ms
+FRAME_UNITS = _SILK * 3 + _HYBRID * 2 + _CELT * 4
+"RTP units of one frame by the TOC byte's configuration number (RFC 6716 table 2)."
+
+
+def duration(payload: bytes) -> int:
+    """Units of 1/48000 s, from the TOC byte (RFC 6716 section 3.1). Raises ValueError for an impossible one."""
+    if not payload:
+        raise ValueError("OPUS: empty payload")
+    frame = FRAME_UNITS[payload[0] >> 3]
+    code = payload[0] & 3
+    if code == 3 and len(payload) < 2:
+        raise ValueError("OPUS: no frame count")
+    frames = (1, 2, 2, payload[1] & 0x3F if code == 3 else 0)[code]
+    if not 0 < frames * frame <= LONGEST_PACKET:
+        raise ValueError("OPUS: longer than 120 ms or empty")
+    return frames * frame
+
+
+def _low_pass() -> NDArray[np.float32]:
+    """120 taps at 48 kHz: flat to 7 kHz, 60 dB down from 8.4 kHz (Kaiser, beta 5.65), gain 1."""
+    at = np.arange(120) - 59.5
+    taps = np.sinc(at * 2 * 7700 / CLOCK_HZ) * np.kaiser(120, 5.65)
+    normal: NDArray[np.float32] = (taps / taps.sum()).astype(np.float32)
+    return normal
+
+
+class Decimator:
+    """48 to 16 kHz. Keeps its state between blocks, whose length must be a multiple of three samples."""
+
+    TAPS = _low_pass()
+
+    def __init__(self) -> None:
+        self._tail = np.zeros(len(self.TAPS) - 3, np.float32)
+
+    def push(self, samples: Samples) -> Samples:
+        """A third as many samples."""
+        joined = np.concatenate((self._tail, samples.astype(np.float32)))
+        self._tail = joined[-len(self._tail) :]
+        windows = np.lib.stride_tricks.sliding_window_view(joined, len(self.TAPS))[::3]
+        return to_int16(windows @ self.TAPS)
+
+
+class OpusDecoder:
+    """A Decoder of mono or stereo Opus to 16 kHz mono."""
+
+    def __init__(self) -> None:
+        self._context = open_decoder("libopus", CLOCK_HZ, sample_format="s16")
+        self._decimator = Decimator()
+        self._concealment = Concealment(RATE_HZ)
+
+    def decode(self, payload: bytes) -> Samples:
+        duration(payload)
+        return self._concealment.good(self._decimator.push(decode_packet(self._context, payload)))
+
+    def conceal(self, n_samples: int) -> Samples:
+        return self._concealment.lost(n_samples)
+
+
+class OpusEncoder:
+    """An Encoder of 16 kHz mono, 10, 20, 40 or 60 ms a packet: the first packet decides, the others must be alike."""
+
+    def __init__(self) -> None:
+        self._context: Any = None
+        self._samples = 0
+
+    def encode(self, samples: Samples) -> bytes:
+        if self._context is None:
+            self._open(len(samples))
+        if len(samples) != self._samples:
+            raise ValueError(f"OPUS: {len(samples)} samples, not {self._samples} as in the first packet")
+        return encode_block(self._context, samples)
+
+    def _open(self, n_samples: int) -> None:
+        frame_ms = n_samples * 1000 / RATE_HZ
+        if frame_ms not in ENCODER_MS:
+            raise ValueError(f"OPUS: {frame_ms:g} ms is not a packet's length")
+        options = {"application": "voip", "frame_duration": f"{frame_ms:g}"}
+        self._context = open_encoder("libopus", RATE_HZ, options=options)
+        self._samples = n_samples
+
+
+def _decoder(fmtp: str) -> Decoder:
+    return OpusDecoder()
+
+
+def _encoder() -> Encoder:
+    return OpusEncoder()
+
+
+OPUS = Codec(
+    name="OPUS",
+    clock_rate_hz=CLOCK_HZ,
+    sample_rate_hz=RATE_HZ,
+    duration=duration,
+    make_decoder=_decoder,
+    make_encoder=_encoder,
+    sdp_channels=2,
+)
