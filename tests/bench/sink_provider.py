@@ -1,0 +1,228 @@
+"""A Deepgram stand-in for load: takes thousands of WebSockets, counts what comes, answers the least a client needs.
+
+    python -m tests.bench.sink_provider --port 9000 [--interim 1.0]
+
+It does not recognise anything. Per `--interim` seconds of audio a connection gets one interim result and each Finalize
+gets a final one, so that the service has results to handle; the words in them are invented. Frames are parsed by hand
+and binary ones are not even unmasked (only their length counts): that keeps it far below the load that it is to bear.
+`GET /stats` on the same port tells the sums.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import base64
+import hashlib
+import json
+import os
+import resource
+import signal
+import struct
+from collections.abc import Callable
+from urllib.parse import parse_qs, urlsplit
+
+GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 section 1.3
+TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
+
+
+class Totals:
+    """Of the whole process."""
+
+    def __init__(self) -> None:
+        self.connections = self.open = self.audio_bytes = self.audio_frames = 0
+        self.keepalives = self.finalizes = self.close_streams = self.interims = 0
+        self.empty_frames = 0
+
+    def as_dict(self) -> dict[str, float]:
+        usage = resource.getrusage(resource.RUSAGE_SELF)
+        return {**self.__dict__, "cpu_s": usage.ru_utime + usage.ru_stime}
+
+
+class Connection(asyncio.Protocol):
+    """One WebSocket, or one GET /stats."""
+
+    def __init__(self, totals: Totals, interim_s: float) -> None:
+        self.totals, self.interim_s = totals, interim_s
+        self.buffer = bytearray()
+        self.is_upgraded = False
+        self.audio_bytes = 0
+        self.bytes_per_second = 8000
+        self.told = 0.0
+        self.final_until = 0.0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport  # type: ignore[assignment]
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self.is_upgraded:
+            self.totals.open -= 1
+
+    def data_received(self, data: bytes) -> None:
+        self.buffer += data
+        if not self.is_upgraded:
+            end = self.buffer.find(b"\r\n\r\n")
+            if end < 0:
+                return
+            head = bytes(self.buffer[:end])
+            del self.buffer[: end + 4]
+            if not self.upgrade(head):
+                return
+        self.take_frames()
+
+    def upgrade(self, head: bytes) -> bool:
+        request, *lines = head.split(b"\r\n")
+        target = urlsplit(request.split(b" ")[1].decode("latin-1"))
+        if target.path == "/stats":
+            body = json.dumps(self.totals.as_dict()).encode()
+            self.transport.write(
+                b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s" % (len(body), body)
+            )
+            self.transport.close()
+            return False
+        headers = {k.strip().lower(): v.strip() for k, _, v in (line.partition(b":") for line in lines)}
+        accept = base64.b64encode(hashlib.sha1(headers[b"sec-websocket-key"] + GUID).digest())
+        self.transport.write(
+            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"Sec-WebSocket-Accept: " + accept + b"\r\ndg-request-id: 0\r\n\r\n"
+        )
+        query = parse_qs(target.query)
+        width = 2 if query.get("encoding", ["mulaw"])[0] == "linear16" else 1
+        self.bytes_per_second = width * int(query.get("sample_rate", ["8000"])[0])
+        self.is_upgraded = True
+        self.totals.connections += 1
+        self.totals.open += 1
+        return True
+
+    def take_frames(self) -> None:
+        """Client frames are always masked: 2 bytes, extended length, 4 bytes of key, payload (RFC 6455 section 5.2)."""
+        buffer, at = self.buffer, 0
+        while len(buffer) - at >= 6:
+            size = buffer[at + 1] & 0x7F
+            begin = at + 6
+            if size == 126:
+                if len(buffer) - at < 8:
+                    break
+                size = buffer[at + 2] << 8 | buffer[at + 3]
+                begin = at + 8
+            elif size == 127:
+                if len(buffer) - at < 14:
+                    break
+                (size,) = struct.unpack_from("!Q", buffer, at + 2)
+                begin = at + 14
+            if len(buffer) < begin + size:
+                break
+            opcode = buffer[at] & 0x0F
+            if opcode == BINARY:
+                self.audio(size)
+            else:
+                key = buffer[begin - 4 : begin]
+                self.control(opcode, bytes(b ^ key[n & 3] for n, b in enumerate(buffer[begin : begin + size])))
+            at = begin + size
+        if at:
+            del buffer[:at]
+
+    def audio(self, size: int) -> None:
+        self.audio_bytes += size
+        self.totals.audio_bytes += size
+        self.totals.audio_frames += 1
+        self.totals.empty_frames += size == 0
+        heard = self.audio_bytes / self.bytes_per_second
+        if self.interim_s and heard - self.told >= self.interim_s:
+            self.told = heard
+            self.totals.interims += 1
+            self.send_results(heard, is_final=False, from_finalize=False)
+
+    def control(self, opcode: int, payload: bytes) -> None:
+        if opcode == PING:
+            self.send(PONG, payload)
+        elif opcode == CLOSE:
+            self.send(CLOSE, payload[:2])
+            self.transport.close()
+        elif opcode == TEXT:
+            self.command(json.loads(payload)["type"])
+
+    def command(self, kind: str) -> None:
+        heard = self.audio_bytes / self.bytes_per_second
+        if kind == "KeepAlive":
+            self.totals.keepalives += 1
+        elif kind == "Finalize":
+            self.totals.finalizes += 1
+            self.send_results(heard, is_final=True, from_finalize=True)
+        elif kind == "CloseStream":
+            self.totals.close_streams += 1
+            self.send_results(heard, is_final=True, from_finalize=False)
+            self.send_json({
+                "type": "Metadata", "transaction_key": "deprecated", "request_id": "0", "sha256": "", "created": "",
+                "duration": round(heard, 3), "channels": 1,
+            })  # fmt: skip
+            self.send(CLOSE, struct.pack("!H", 1000))
+
+    def send_results(self, heard: float, *, is_final: bool, from_finalize: bool) -> None:
+        start = self.final_until
+        n = int(heard - start) * 3
+        step = (heard - start) / max(n, 1)
+        words = [
+            {"word": "word", "start": start + i * step, "end": start + (i + 0.8) * step, "confidence": 0.99}
+            for i in range(n)
+        ]
+        self.send_json({
+            "type": "Results", "channel_index": [0, 1], "duration": heard - start, "start": start, "is_final": is_final,
+            "speech_final": False, "from_finalize": from_finalize,
+            "channel": {"alternatives": [{"transcript": " ".join(["word"] * n), "confidence": 0.99, "words": words}]},
+            "metadata": {
+                "request_id": "0", "model_uuid": "0", "model_info": {"name": "sink", "version": "0", "arch": "none"},
+            },
+        })  # fmt: skip
+        if is_final:
+            self.final_until = self.told = heard
+
+    def send_json(self, message: dict[str, object]) -> None:
+        self.send(TEXT, json.dumps(message).encode())
+
+    def send(self, opcode: int, payload: bytes) -> None:
+        n = len(payload)
+        size = (
+            bytes([n]) if n < 126 else b"\x7e" + struct.pack("!H", n) if n < 65536 else b"\x7f" + struct.pack("!Q", n)
+        )
+        self.transport.write(bytes([0x80 | opcode]) + size + payload)
+
+
+async def serve(port: int, interim_s: float, ready: Callable[[int], None] | None = None) -> None:
+    """Until SIGTERM. `ready` is told the port (0 picks one)."""
+    totals = Totals()
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(lambda: Connection(totals, interim_s), "127.0.0.1", port, backlog=4096)
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    if ready is not None:
+        ready(server.sockets[0].getsockname()[1])
+    await stop.wait()
+    server.close()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--interim", type=float, default=1.0, help="seconds of audio per interim result; 0: none")
+    options = parser.parse_args()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(max(soft, 16384), hard), hard))
+    try:
+        import uvloop
+
+        run = uvloop.run
+    except ImportError:
+        run = asyncio.run
+    run(
+        serve(
+            options.port,
+            options.interim,
+            lambda port: print(json.dumps({"port": port, "pid": os.getpid()}), flush=True),
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()
