@@ -1,0 +1,220 @@
+"""The gate: per leg, is audio sent to the provider, and if not, why not. Signalling outranks sound.
+
+A table in arrays: `hear` costs a few dozen NumPy calls for all legs, and Python only for a leg whose gate moves.
+Positions are samples at 8 kHz of the leg's received audio (bridge.model.POSITION_HZ).
+
+    mode     withholds
+    off      paused
+    hold     paused hold mute music tone
+    speech   paused hold mute music tone silence
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bridge.config import GateSettings
+from bridge.gate import thresholds as at
+from bridge.gate.ears import FRAME, Flags, Heard
+from bridge.gate.silero import Rows
+from bridge.model import POSITION_HZ, Cause
+
+CAUSES = tuple(Cause)  # strongest first; the arrays hold indices into it
+SIGNALLED = 3  # the first three can be told: paused, hold, mute
+PAUSED, HOLD, MUTE, MUSIC, TONE, SILENCE = range(len(CAUSES))
+OPEN = len(CAUSES)  # "no cause" in the arrays
+MODES = {"off": 0, "hold": 1, "speech": 2}
+PER_MS = POSITION_HZ // 1000
+
+Positions = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A gate opens, closes, or stays closed for another cause."""
+
+    row: int
+    is_open: bool
+    cause: Cause | None
+    position: int
+    "Opening: audio is sent from here on, look-back included. Closing: audio up to here is still sent, then Finalize."
+    reason: str
+    "Why, in a few words, for logs and the console."
+    speech_end: int
+    "Where speech was last heard; for turns."
+
+
+@dataclass(frozen=True, slots=True)
+class Voice:
+    """Somebody begins to speak at `position` (as far as can be told), or has stopped at it. In every mode."""
+
+    row: int
+    is_speaking: bool
+    position: int
+
+
+class Gates:
+    """The gates of all legs, by row."""
+
+    def __init__(self, capacity: int) -> None:
+        self.is_open: Flags = np.zeros(capacity, np.bool_)
+        self.is_signalled: Flags = np.zeros(capacity, np.bool_)
+        "Paused, held or muted by signalling that the mode obeys: need not be heard (Ears.reset before it is again)."
+        self.speech_end = np.zeros(capacity, np.int64)
+        self._cause = np.full(capacity, SILENCE, np.int8)
+        self._signals = np.zeros((capacity, SIGNALLED), np.bool_)
+        self._mode = np.zeros(capacity, np.int8)
+        self._withholds_music = np.zeros(capacity, np.bool_)
+        self._preroll = np.zeros(capacity, np.int64)
+        self._hangover = np.zeros(capacity, np.int64)
+        self._mute_after = np.zeros(capacity, np.int64)
+        self._sent_to = np.zeros(capacity, np.int64)  # where the gate last closed: audio before this was sent
+        self._barrier = np.zeros(capacity, np.int64)  # where the last hold, mute or pause ended
+        self._dead = np.zeros(capacity, np.int64)  # samples of digital silence or absence up to now
+        self._speaking = np.zeros(capacity, np.bool_)
+        self._hits = np.zeros(capacity, np.uint64)  # one bit a frame: speech? newest lowest
+        self._gaps = np.zeros(capacity, np.uint64)  # one bit a frame: quiet? newest lowest
+        self._voices: list[Voice] = []
+
+    def open_leg(self, row: int, settings: GateSettings, position: int) -> list[Change]:
+        """A leg begins in this row. Answers the state it begins in."""
+        self._mode[row] = MODES[settings.mode]
+        self._withholds_music[row] = settings.music
+        self._preroll[row] = settings.preroll_ms * PER_MS
+        self._hangover[row] = settings.hangover_ms * PER_MS
+        self._mute_after[row] = settings.mute_after_ms * PER_MS
+        for flags in (self.is_open, self.is_signalled, self._speaking, self._signals):
+            flags[row] = False
+        for array in (self._dead, self._hits, self._gaps):
+            array[row] = 0
+        for array in (self.speech_end, self._sent_to, self._barrier):
+            array[row] = position
+        cause = SILENCE if settings.mode == "speech" else OPEN
+        return [self._change(row, cause, position, "start")]
+
+    def close_leg(self, row: int) -> None:
+        """The leg has ended; its row may be used again."""
+        self.is_open[row] = self.is_signalled[row] = self._speaking[row] = False
+        self._voices = [voice for voice in self._voices if voice.row != row]
+
+    def take_voices(self) -> list[Voice]:
+        """Who began and who stopped speaking since the last call, in order. For turns; independent of the mode."""
+        voices, self._voices = self._voices, []
+        return voices
+
+    def signal(self, row: int, cause: Cause, on: bool, position: int) -> list[Change]:
+        """Hold, mute or pause was signalled or asked for, or has ended. In force at once, idempotent."""
+        which = CAUSES.index(cause)
+        if self._signals[row, which] == on:
+            return []
+        self._signals[row, which] = on
+        wanted = int(self._told(row))
+        if wanted == OPEN and not self.is_signalled[row]:
+            return []  # the mode does not obey it
+        self.is_signalled[row] = wanted != OPEN
+        self._barrier[row] = position
+        self._hits[row] = self._dead[row] = 0
+        self._stop_speaking(row)
+        if wanted == OPEN and self._mode[row] == MODES["speech"]:
+            wanted = SILENCE
+        return self._move(row, wanted, position, f"{cause} {'on' if on else 'off'}")
+
+    def absent(self, rows: Rows, seconds: NDArray[np.float64], positions: Positions) -> list[Change]:
+        """No RTP, or comfort noise, for `seconds` in these rows; their `positions` stand still meanwhile."""
+        gone = (seconds * POSITION_HZ).astype(np.int64)
+        self._dead[rows] = np.maximum(self._dead[rows], gone)
+        self._hits[rows] = 0
+        is_over = self._speaking[rows] & (positions - self.speech_end[rows] + gone >= self._hangover[rows])
+        for row in rows[is_over]:
+            self._stop_speaking(int(row))
+        nothing = np.zeros(rows.size, np.bool_)
+        return self._settle(rows, self._wanted(rows, nothing, nothing), positions, positions, "no audio")
+
+    def hear(self, heard: Heard, positions: Positions) -> list[Change]:
+        """What the ears heard in one frame of each row; `positions` are the frames' ends."""
+        rows = heard.rows
+        leaves_mute = (self._dead[rows] >= self._mute_after[rows]) & ~heard.digital
+        self._barrier[rows[leaves_mute]] = positions[leaves_mute] - FRAME
+        self._dead[rows] = np.where(heard.digital, self._dead[rows] + FRAME, 0)
+        opens_at = self._listen(heard, positions)
+        wanted = self._wanted(rows, heard.music, heard.tone)
+        return self._settle(rows, wanted, opens_at, positions, "heard")
+
+    def _listen(self, heard: Heard, positions: Positions) -> Positions:
+        """Who speaks. Answers from where on each row would be sent, were it opened now."""
+        rows = heard.rows
+        hits = (self._hits[rows] << np.uint64(1)) | (heard.speech > at.SPEECH_ON)
+        gaps = (self._gaps[rows] << np.uint64(1)) | (heard.level_dbfs < at.GAP_DBFS)
+        self._hits[rows], self._gaps[rows] = hits, gaps
+        doubtful = heard.music & (gaps & _mask(at.GAP_WINDOW) == 0)
+        quick = hits & _mask(at.ON_FRAMES) == _mask(at.ON_FRAMES)
+        sure = np.bitwise_count(hits & _mask(at.DOUBT_WINDOW)) >= at.DOUBT_FRAMES
+        speaking = self._speaking[rows]
+        begins = ~speaking & ~self.is_signalled[rows] & np.where(doubtful, sure, quick)
+        goes_on = speaking & (heard.speech > at.SPEECH_KEEP)
+        voiced = begins | goes_on
+        self.speech_end[rows[voiced]] = positions[voiced]
+        ends = speaking & ~voiced & (positions - self.speech_end[rows] >= self._hangover[rows])
+        opens_at = positions - at.ON_FRAMES * FRAME - self._preroll[rows]
+        opens_at[doubtful] = positions[doubtful] - at.DOUBT_LOOKBACK_MS * PER_MS
+        opens_at[~begins] = positions[~begins] - FRAME
+        self._speaking[rows[begins]] = True
+        for n in np.flatnonzero(begins):
+            self._voices.append(Voice(int(rows[n]), True, int(opens_at[n] + self._preroll[rows[n]])))
+        for row in rows[ends]:
+            self._stop_speaking(int(row))
+        return opens_at
+
+    def _stop_speaking(self, row: int) -> None:
+        if self._speaking[row]:
+            self._speaking[row] = False
+            self._voices.append(Voice(row, False, int(self.speech_end[row])))
+
+    def _told(self, rows: Rows | int) -> NDArray[np.int8]:
+        """The strongest signalled cause that the mode obeys, or OPEN."""
+        signals = self._signals[rows].copy()
+        obeys = np.asarray(self._mode[rows] > 0)
+        signals[..., HOLD] &= obeys
+        signals[..., MUTE] &= obeys
+        return np.where(signals.any(axis=-1), signals.argmax(axis=-1), OPEN).astype(np.int8)
+
+    def _wanted(self, rows: Rows, music: Flags, tone: Flags) -> NDArray[np.int8]:
+        """The cause each row should be closed for, or OPEN; weakest first, each stronger one overwrites."""
+        mode, speaking = self._mode[rows], self._speaking[rows]
+        wanted = np.where((mode == MODES["speech"]) & ~speaking, SILENCE, OPEN).astype(np.int8)
+        hears = (mode > 0) & ~speaking
+        wanted[hears & tone] = TONE
+        wanted[hears & music & self._withholds_music[rows]] = MUSIC
+        wanted[(mode > 0) & (self._dead[rows] >= self._mute_after[rows])] = MUTE
+        return np.minimum(wanted, self._told(rows))
+
+    def _settle(
+        self, rows: Rows, wanted: NDArray[np.int8], opens_at: Positions, positions: Positions, reason: str
+    ) -> list[Change]:
+        changes: list[Change] = []
+        for n in np.flatnonzero(wanted != self._cause[rows]):
+            position = opens_at[n] if wanted[n] == OPEN else positions[n]
+            changes += self._move(int(rows[n]), int(wanted[n]), int(position), reason)
+        return changes
+
+    def _move(self, row: int, cause: int, position: int, reason: str) -> list[Change]:
+        if cause == self._cause[row]:
+            return []
+        if cause == OPEN:
+            position = max(position, int(self._barrier[row]), int(self._sent_to[row]))
+        return [self._change(row, cause, position, reason)]
+
+    def _change(self, row: int, cause: int, position: int, reason: str) -> Change:
+        if self.is_open[row]:
+            self._sent_to[row] = position
+        self._cause[row] = cause
+        self.is_open[row] = cause == OPEN
+        name = None if cause == OPEN else CAUSES[cause]
+        return Change(row, cause == OPEN, name, position, reason, int(self.speech_end[row]))
+
+
+def _mask(frames: int) -> np.uint64:
+    return np.uint64((1 << frames) - 1)

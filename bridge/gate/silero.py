@@ -1,0 +1,62 @@
+"""Speech probability by Silero VAD at 8 kHz: one run for all legs, recurrent state in rows of an array.
+
+`silero_8k.onnx` is the 8 kHz branch of Silero VAD 6.2.3 (MIT, notice beside it), rewritten as matrix products by
+`tests/gate/derive_silero.py`; nothing was trained or changed. 6.2 or later it must be: 5.1 loses ten times the speech.
+"""
+
+from __future__ import annotations
+
+from importlib import resources
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+FRAME = 256  # samples at 8 kHz = 32 ms, the network's window
+CONTEXT = 32  # samples of the window before that it also sees
+HIDDEN = 128  # width of its LSTM
+FULL_SCALE = np.float32(32768.0)
+
+Floats = NDArray[np.float32]
+Rows = NDArray[np.intp]
+
+
+class Silero:
+    """One network, `capacity` legs. The caller may leave frames out: `skip` keeps the context right."""
+
+    def __init__(self, capacity: int) -> None:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1  # one process is one core's worth of calls; a second thread only spins
+        options.inter_op_num_threads = 1
+        model = resources.files("bridge.gate").joinpath("silero_8k.onnx").read_bytes()
+        self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        self._context = np.zeros((capacity, CONTEXT), np.float32)
+        self._hidden = np.zeros((capacity, HIDDEN), np.float32)
+        self._cell = np.zeros((capacity, HIDDEN), np.float32)
+
+    def reset(self, rows: Rows | int) -> None:
+        """Forget what was heard: a new leg, or a long gap."""
+        self._context[rows] = 0.0
+        self.forget(rows)
+
+    def forget(self, rows: Rows | int) -> None:
+        """Empty the recurrent state only: minutes of music or ringback saturate it, and the next short word is lost."""
+        self._hidden[rows] = 0.0
+        self._cell[rows] = 0.0
+
+    def skip(self, rows: Rows, audio: Floats) -> None:
+        """These frames are not worth a run; the next one still needs their last samples."""
+        self._context[rows] = audio[:, -CONTEXT:]
+
+    def speech(self, rows: Rows, audio: Floats) -> Floats:
+        """Probability of speech in each row's next frame. `audio` [k, 256], full scale 1.0."""
+        if not rows.size:
+            return np.zeros(0, np.float32)
+        padded = np.empty((rows.size, CONTEXT + FRAME + CONTEXT), np.float32)
+        padded[:, :CONTEXT] = self._context[rows]
+        padded[:, CONTEXT : CONTEXT + FRAME] = audio
+        padded[:, CONTEXT + FRAME :] = audio[:, -2 : -2 - CONTEXT : -1]  # mirrored, as the network was trained
+        inputs = {"audio": padded, "h": self._hidden[rows], "c": self._cell[rows]}
+        p, self._hidden[rows], self._cell[rows] = self._session.run(None, inputs)
+        self.skip(rows, audio)
+        return np.asarray(p[:, 0], np.float32)

@@ -1,0 +1,96 @@
+"""Ears on bundled recordings and made-up signals, through the gate where that is what counts."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from bridge.config import GateSettings
+from bridge.gate.ears import FRAME, Ears
+from bridge.gate.gate import Change, Gates
+from bridge.model import Cause
+
+from tests.gate.sounds import Sound, at_level, frames_of, noise, recording, silence
+
+
+def listen(sound: Sound, settings: GateSettings | None = None) -> list[Change]:
+    """One leg's changes, sound through ears and gate, frame by frame."""
+    ears, gates = Ears(1), Gates(1)
+    changes = gates.open_leg(0, settings or GateSettings(), 0)
+    row = np.array([0])
+    for n, frame in enumerate(frames_of(sound)):
+        changes += gates.hear(ears.hear(row, frame[None]), np.array([(n + 1) * FRAME]))
+    return changes
+
+
+def sent_seconds(changes: list[Change], end: int) -> float:
+    total, opened = 0, None
+    for change in changes:
+        if change.is_open:
+            opened = change.position
+        elif opened is not None:
+            total, opened = total + change.position - opened, None
+    return (total + (end - opened if opened is not None else 0)) / 8000
+
+
+@pytest.mark.parametrize("value", [0, 8, -8])
+def test_digital_silence_of_both_laws_is_mute(value: int) -> None:
+    changes = listen(silence(3, value))
+    assert [change.cause for change in changes] == [Cause.SILENCE, Cause.MUTE]
+
+
+def test_line_noise_is_silence() -> None:
+    assert [change.cause for change in listen(noise(10, -55))] == [Cause.SILENCE]
+
+
+@pytest.mark.parametrize("dbfs", [-15, -30])
+@pytest.mark.parametrize("name", ["caller-weasels", "agent-please-hold", "caller-thank-you"])
+def test_speech_opens_the_gate_before_its_first_word_at_any_level(name: str, dbfs: float) -> None:
+    word = at_level(recording(name), dbfs)
+    changes = listen(np.concatenate([silence(1), word, silence(2)]))
+    assert [change.is_open for change in changes[:2]] == [False, True]
+    assert changes[1].position < 8000 + int(np.flatnonzero(np.abs(word) > np.abs(word).max() / 10)[0])
+
+
+def test_hold_music_is_withheld_and_called_music() -> None:
+    music = recording("hold-music")
+    changes = listen(np.concatenate([music, music]))
+    assert sent_seconds(changes, 2 * len(music)) < 0.02 * 2 * len(music) / 8000
+    assert Cause.MUSIC in [change.cause for change in changes]
+
+
+def test_a_short_word_after_minutes_of_music_is_heard() -> None:
+    music = recording("hold-music")
+    word = recording("caller-thank-you")
+    before = np.concatenate([*[music] * 6, silence(0.3)])
+    changes = listen(np.concatenate([before, word, silence(2)]))
+    assert any(change.is_open and len(before) - 8000 < change.position < len(before) + 3000 for change in changes)
+
+
+def test_legs_heard_together_are_heard_as_if_alone() -> None:
+    sounds = [frames_of(recording(name)) for name in ("caller-weasels", "agent-please-hold", "hold-music")]
+    together, alone = Ears(10), [Ears(1) for _ in sounds]
+    rows = np.array([7, 2, 4])
+    for n in range(100):
+        heard = together.hear(rows, np.stack([sound[n] for sound in sounds]))
+        single = [ears.hear(np.array([0]), sound[n][None]) for ears, sound in zip(alone, sounds, strict=True)]
+        np.testing.assert_allclose(heard.speech, [one.speech[0] for one in single], atol=1e-4)
+        assert [*heard.music] == [one.music[0] for one in single]
+
+
+def test_a_reset_row_has_forgotten_what_it_heard() -> None:
+    ears = Ears(2)
+    row = np.array([1])
+    sound = frames_of(recording("caller-weasels"))
+    first = [ears.hear(row, frame[None]).speech[0] for frame in sound[:60]]
+    ears.reset(1)
+    assert [ears.hear(row, frame[None]).speech[0] for frame in sound[:60]] == first
+
+
+def test_full_scale_noise_and_odd_inputs_are_numbers_all_the_same() -> None:
+    ears = Ears(1)
+    for sound in (silence(0.2, -32768), silence(0.2, 32767), noise(0.2, 0)):
+        for frame in frames_of(sound):
+            heard = ears.hear(np.array([0]), frame[None])
+            assert np.isfinite(heard.speech).all()
+            assert np.isfinite(heard.level_dbfs).all()
+    assert ears.hear(np.array([], np.intp), np.zeros((0, FRAME), np.int16)).rows.size == 0

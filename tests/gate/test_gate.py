@@ -1,0 +1,272 @@
+"""The gate as a table: what was heard or signalled goes in as numbers, changes come out."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from bridge.config import GateSettings
+from bridge.gate.ears import FRAME, Heard
+from bridge.gate.gate import Change, Gates, Voice
+from bridge.model import Cause
+from hypothesis import given
+from hypothesis import strategies as st
+
+SPEECH = GateSettings()
+HOLD = replace(SPEECH, mode="hold")
+OFF = replace(SPEECH, mode="off")
+SECOND = 8000
+
+
+class Line:
+    """One leg of a table of three, fed frame by frame."""
+
+    def __init__(self, settings: GateSettings, row: int = 1) -> None:
+        self.gates = Gates(3)
+        self.row = row
+        self.position = 0
+        self.changes: list[Change] = self.gates.open_leg(row, settings, 0)
+
+    def hear(self, seconds: float, *, p: float = 0.0, dbfs: float = -30.0, digital: bool = False, music: bool = False,
+             tone: bool = False) -> list[Change]:  # fmt: skip
+        begin = len(self.changes)
+        for _ in range(round(seconds * SECOND / FRAME)):
+            self.position += FRAME
+            one = (np.array([v]) for v in (self.row, p, dbfs, digital, music, tone))
+            self.changes += self.gates.hear(Heard(*one), np.array([self.position]))
+        return self.changes[begin:]
+
+    def speak(self, seconds: float = 1.0) -> list[Change]:
+        return self.hear(seconds, p=0.9)
+
+    def signal(self, cause: Cause, on: bool) -> list[Change]:
+        changes = self.gates.signal(self.row, cause, on, self.position)
+        self.changes += changes
+        return changes
+
+    def absent(self, seconds: float) -> list[Change]:
+        changes = self.gates.absent(np.array([self.row]), np.array([seconds]), np.array([self.position]))
+        self.changes += changes
+        return changes
+
+
+def kinds(changes: list[Change]) -> list[Cause | None]:
+    return [change.cause for change in changes]
+
+
+def test_a_leg_begins_closed_for_silence_where_silence_is_withheld_and_open_elsewhere() -> None:
+    assert kinds(Line(SPEECH).changes) == [Cause.SILENCE]
+    assert kinds(Line(HOLD).changes) == kinds(Line(OFF).changes) == [None]
+
+
+def test_speech_opens_the_gate_from_before_its_beginning() -> None:
+    line = Line(SPEECH)
+    line.hear(2)
+    start = line.position
+    (opened,) = line.speak()
+    assert opened.is_open
+    assert start - opened.position == 400 * 8
+
+
+def test_one_loud_frame_is_a_click_and_opens_nothing() -> None:
+    line = Line(SPEECH)
+    for _ in range(5):
+        line.hear(FRAME / SECOND, p=0.95)
+        line.hear(0.5)
+    assert kinds(line.changes) == [Cause.SILENCE]
+
+
+def test_the_gate_closes_after_the_hangover_and_says_where_speech_ended() -> None:
+    line = Line(SPEECH)
+    line.speak()
+    spoken = line.position
+    (closed,) = line.hear(2)
+    assert closed.cause is Cause.SILENCE
+    assert 0 <= closed.position - spoken - 650 * 8 < FRAME
+    assert closed.speech_end == spoken
+
+
+def test_a_pause_shorter_than_the_hangover_keeps_it_open() -> None:
+    line = Line(SPEECH)
+    line.speak()
+    line.hear(0.6)
+    line.speak()
+    assert kinds(line.changes) == [Cause.SILENCE, None]
+
+
+def test_preroll_never_sends_audio_twice() -> None:
+    line = Line(SPEECH)
+    line.speak()
+    (closed,) = line.hear(0.7)
+    (opened,) = line.speak()
+    assert opened.position == closed.position
+
+
+@pytest.mark.parametrize("cause", [Cause.HOLD, Cause.MUTE, Cause.PAUSED])
+def test_a_signal_closes_at_once_and_preroll_never_reaches_behind_its_end(cause: Cause) -> None:
+    line = Line(SPEECH)
+    line.speak()
+    (closed,) = line.signal(cause, True)
+    assert (closed.cause, closed.position) == (cause, line.position)
+    assert line.speak() == []
+    (after,) = line.signal(cause, False)
+    end = line.position
+    assert after.cause is Cause.SILENCE
+    (opened,) = line.speak()
+    assert opened.position == end
+
+
+def test_the_stronger_signal_is_the_cause_and_the_weaker_one_returns() -> None:
+    line = Line(SPEECH)
+    signals = [(Cause.MUTE, True), (Cause.HOLD, True), (Cause.PAUSED, True), (Cause.HOLD, False), (Cause.PAUSED, False)]
+    for cause, on in signals:
+        line.signal(cause, on)
+    assert kinds(line.changes[1:]) == [Cause.MUTE, Cause.HOLD, Cause.PAUSED, Cause.MUTE]
+
+
+def test_a_signal_told_twice_is_told_once() -> None:
+    line = Line(SPEECH)
+    assert len(line.signal(Cause.HOLD, True)) == 1
+    assert line.signal(Cause.HOLD, True) == []
+    assert line.signal(Cause.MUTE, False) == []
+
+
+def test_mode_off_obeys_only_the_pause() -> None:
+    line = Line(OFF)
+    line.signal(Cause.HOLD, True)
+    line.hear(3, digital=True)
+    line.hear(3, music=True)
+    assert kinds(line.changes) == [None]
+    line.signal(Cause.PAUSED, True)
+    line.signal(Cause.PAUSED, False)
+    assert kinds(line.changes) == [None, Cause.PAUSED, None]
+
+
+def test_mode_hold_sends_silence_but_neither_hold_mute_music_nor_tones() -> None:
+    line = Line(HOLD)
+    assert line.hear(3) == []
+    assert kinds(line.hear(3, digital=True)) == [Cause.MUTE]
+    assert kinds(line.hear(1)) == [None]
+    assert kinds(line.hear(1, music=True)) == [Cause.MUSIC]
+    assert kinds(line.hear(1, tone=True)) == [Cause.TONE]
+    assert kinds(line.signal(Cause.HOLD, True)) == [Cause.HOLD]
+    assert kinds(line.signal(Cause.HOLD, False)) == [None]
+
+
+def test_after_a_detected_mute_audio_is_sent_from_its_first_sounding_frame() -> None:
+    line = Line(HOLD)
+    line.hear(3, digital=True)
+    sounding = line.position
+    (opened,) = line.hear(0.5)
+    assert opened.position == sounding
+
+
+def test_digital_silence_is_silence_until_it_has_lasted_and_then_mute() -> None:
+    line = Line(SPEECH)
+    line.speak()
+    spoken = line.position
+    closed, muted = line.hear(3, digital=True)
+    assert (closed.cause, muted.cause) == (Cause.SILENCE, Cause.MUTE)
+    assert 0 <= muted.position - spoken - 1500 * 8 < FRAME
+    (noisy,) = line.hear(0.5)
+    assert noisy.cause is Cause.SILENCE
+
+
+def test_a_leg_without_rtp_is_silent_after_the_hangover_and_mute_later() -> None:
+    line = Line(SPEECH)
+    line.speak()
+    assert line.absent(0.5) == []
+    assert kinds(line.absent(0.7)) == [Cause.SILENCE]
+    assert line.absent(1.4) == []
+    assert kinds(line.absent(1.5)) == [Cause.MUTE]
+    resumed = line.position
+    opened = line.speak()[-1]
+    assert opened.is_open
+    assert opened.position == resumed
+
+
+def test_music_is_withheld_where_asked_and_sent_where_not() -> None:
+    line, deaf = Line(SPEECH), Line(replace(HOLD, music=False))
+    assert kinds(line.hear(2, music=True)) == [Cause.MUSIC]
+    assert deaf.hear(2, music=True) == []
+
+
+def test_singing_now_and_then_does_not_open_the_gate_but_an_announcement_does_without_loss() -> None:
+    line = Line(SPEECH)
+    line.hear(5, music=True)
+    for _ in range(5):
+        line.hear(0.2, p=0.9, music=True)
+        line.hear(0.8, music=True)
+    assert kinds(line.changes) == [Cause.SILENCE, Cause.MUSIC]
+    start = line.position
+    (opened,) = line.hear(1, p=0.9, music=True)
+    assert opened.is_open
+    assert opened.position <= start
+
+
+def test_a_gap_in_the_music_makes_a_short_word_believed_at_once() -> None:
+    line = Line(SPEECH)
+    line.hear(5, music=True)
+    line.hear(0.3, music=True, dbfs=-70)
+    start = line.position
+    (opened,) = line.hear(0.3, p=0.9, music=True)
+    assert opened.position <= start
+
+
+def test_voices_are_told_in_every_mode_for_turns() -> None:
+    for settings in (SPEECH, HOLD, OFF):
+        line = Line(settings)
+        line.hear(1)
+        start = line.position
+        line.speak()
+        end = line.position
+        line.hear(1)
+        assert line.gates.take_voices() == [Voice(1, True, start), Voice(1, False, end)]
+        assert line.gates.take_voices() == []
+
+
+def test_a_row_is_as_new_for_its_next_leg() -> None:
+    line = Line(SPEECH)
+    line.speak()
+    line.signal(Cause.HOLD, True)
+    line.gates.close_leg(1)
+    (begun,) = line.gates.open_leg(1, SPEECH, 0)
+    assert begun.cause is Cause.SILENCE
+    line.changes, line.position = [], 0
+    assert kinds(line.speak()) == [None]
+
+
+STEPS = st.one_of(
+    st.tuples(st.just("hear"), st.floats(0, 1), st.booleans(), st.booleans(), st.booleans()),
+    st.tuples(st.just("signal"), st.sampled_from([Cause.PAUSED, Cause.HOLD, Cause.MUTE]), st.booleans()),
+    st.tuples(st.just("absent"), st.floats(0, 5)),
+)
+
+
+@given(st.sampled_from([SPEECH, HOLD, OFF]), st.lists(STEPS, max_size=60))
+def test_whatever_happens_nothing_is_sent_twice_and_nothing_leaves_under_a_pause(
+    settings: GateSettings, steps: list[tuple[object, ...]]
+) -> None:
+    line = Line(settings)
+    is_paused = False
+    for kind, *what in steps:
+        if kind == "hear":
+            p, digital, music, tone = what
+            line.hear(0.1, p=float(p), digital=bool(digital), music=bool(music), tone=bool(tone))  # type: ignore[arg-type]
+        elif kind == "signal":
+            cause, on = what
+            assert isinstance(cause, Cause)
+            is_paused = bool(on) if cause is Cause.PAUSED else is_paused
+            line.signal(cause, bool(on))
+        else:
+            line.absent(float(what[0]))  # type: ignore[arg-type]
+        assert not (is_paused and line.gates.is_open[1])
+    sent_to = 0
+    for before, after in zip(line.changes, line.changes[1:], strict=False):
+        assert before.cause != after.cause
+        assert after.position >= sent_to
+        if not after.is_open:
+            sent_to = after.position if before.is_open else sent_to
+        elif before.cause in (Cause.PAUSED, Cause.HOLD, Cause.MUTE):
+            assert after.position >= before.position
