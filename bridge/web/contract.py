@@ -7,37 +7,30 @@ to say to an ingress goes through `ExternalMedia` and `Whip` below, which `bridg
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, get_args
 
-if TYPE_CHECKING:
-    from bridge.publish.events import Event
+from bridge.publish.events import Published
 
 Verb = Literal["hold", "resume", "mute", "unmute", "pause"]
 VERBS: tuple[Verb, ...] = get_args(Verb)
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One event and its place in its call."""
-
-    seq: int
-    "1, 2, 3 ... within the call, as the outbox numbered it; 0 where it has no number."
-    event: Event
-
-
 class Feed(Protocol):
-    """Live events for one listener, bounded: what a slow listener does not take is dropped and counted."""
+    """Live events for one listener, bounded: what a slow listener does not take is dropped and counted.
+
+    `Published.seq` is the outbox's number, 0 where it has none (an interim that is only shown)."""
 
     @property
     def dropped(self) -> int:
         """Entries that this listener missed so far."""
         ...
 
-    def __aiter__(self) -> AsyncIterator[Entry]: ...
+    def __aiter__(self) -> AsyncIterator[Published]: ...
 
-    async def __anext__(self) -> Entry:
-        """Raises StopAsyncIteration after `close`, and after `call.ended` where the feed is of one call."""
+    async def __anext__(self) -> Published:
+        """Loses nothing when it is cancelled while it waits. Raises StopAsyncIteration after `close`, and after
+        `call.ended` where the feed is of one call."""
         ...
 
     def close(self) -> None:
@@ -74,7 +67,7 @@ class Calls(Protocol):
         """Live events of one call, or of all. `bridge.web.feed.Feeds` is the ready-made half of it."""
         ...
 
-    def history(self, call: str, after: str) -> AsyncIterator[Entry]:
+    def history(self, call: str, after: str) -> AsyncIterator[Published]:
         """Stored events, in order, until the last one that is stored now. With `call`: of that call, behind the `seq`
         in `after` (empty: from the start). Without: of all calls, from the millisecond in `after` on (unix ms,
         inclusive). Raises SinkError while the store cannot be reached."""
@@ -93,18 +86,28 @@ class LegWish:
     "Upper-case SDP names; the first is the expected one."
     role: str = ""
     participant: str = ""
-    payload_types: tuple[int, ...] = ()
-    "One for each codec where the default (static, or 96 and up) does not fit."
+    payload_type: int | None = None
+    "Of the first codec, where its static one (or the next free from 96 on) does not fit."
     telephone_event: int | None = None
     remote: tuple[str, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CallWish:
+    """A call that somebody asks for over HTTP."""
+
+    legs: tuple[LegWish, ...]
+    from_: str = ""
+    to: str = ""
+    correlation: dict[str, str] = field(default_factory=dict)
 
 
 class ExternalMedia(Protocol):
     """Plain RTP set up over HTTP."""
 
-    def open(self, legs: Sequence[LegWish], *, source: str, headers: dict[str, str], now: float) -> dict[str, Any]:
+    def open(self, wish: CallWish, *, source: str, now: float) -> dict[str, Any]:
         """Opens a call that is answered at once. JSON-ready: `id` and `legs` `[{leg, role, address, port, codecs
-        [{name, payload_type}]}]`. Raises PeerError for a codec that we do not have, CapacityError."""
+        [{codec, payload_type}]}]`. Raises PeerError for a codec that we do not have, CapacityError."""
         ...
 
 

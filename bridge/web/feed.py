@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 
-from bridge.web.contract import Entry
+from bridge.publish.events import CALL_ENDED, TRANSCRIPT_INTERIM, Published
 
 QUEUED = 2000
 """Entries that a listener may be behind: at 200 calls with two legs about ten seconds of interims."""
@@ -19,7 +19,7 @@ class QueueFeed:
         self.call = call
         self._forget = forget
         self._limit = limit
-        self._queue: deque[Entry] = deque()
+        self._queue: deque[Published] = deque()
         self._is_closed = False
         self._news = asyncio.Event()
         self._dropped = 0
@@ -28,30 +28,30 @@ class QueueFeed:
     def dropped(self) -> int:
         return self._dropped
 
-    def offer(self, entry: Entry) -> None:
+    def offer(self, event: Published) -> None:
         """Called for every event; takes those of this feed's call."""
-        if self._is_closed or self.call not in ("", entry.event.call):
+        if self._is_closed or self.call not in ("", event.call):
             return
         if len(self._queue) >= self._limit:
             self._make_room()
-        self._queue.append(entry)
-        if self.call and entry.event.type == "call.ended":
+        self._queue.append(event)
+        if self.call and event.type == CALL_ENDED:
             self._end()
         self._news.set()
 
     def _make_room(self) -> None:
-        for n, entry in enumerate(self._queue):
-            if entry.event.type == "transcript.interim":
+        for n, event in enumerate(self._queue):
+            if event.type == TRANSCRIPT_INTERIM:
                 del self._queue[n]
                 break
         else:
             self._queue.popleft()
         self._dropped += 1
 
-    def __aiter__(self) -> AsyncIterator[Entry]:
+    def __aiter__(self) -> AsyncIterator[Published]:
         return self
 
-    async def __anext__(self) -> Entry:
+    async def __anext__(self) -> Published:
         while not self._queue:
             if self._is_closed:
                 raise StopAsyncIteration
@@ -84,9 +84,9 @@ class Feeds:
         self._feeds[feed] = None
         return feed
 
-    def publish(self, entry: Entry) -> None:
+    def publish(self, event: Published) -> None:
         for feed in tuple(self._feeds):
-            feed.offer(entry)
+            feed.offer(event)
 
     def close(self) -> None:
         """Ends every feed: the listeners' loops end, and with them their responses."""

@@ -1,0 +1,152 @@
+"""The calls API: what goes on, the five verbs, the end, and external media."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from aiohttp import web
+
+from bridge.clock import monotonic
+from bridge.errors import PeerError
+from bridge.web.contract import VERBS, Calls, CallWish, ExternalMedia, LegWish
+from bridge.web.problems import problem
+
+COMPRESS_ABOVE = 2048  # bytes; below, the headers are most of it
+RECENT = 50
+RECENT_MAX = 500
+
+
+class CallsApi:
+    """`/v1/calls` and below, but for the event streams."""
+
+    def __init__(self, calls: Calls, external: ExternalMedia | None) -> None:
+        self._calls = calls
+        self._external = external
+
+    def routes(self) -> list[web.RouteDef]:
+        return [
+            web.get("/v1/calls", self.list),
+            web.post("/v1/calls", self.create),
+            web.get("/v1/calls/{call}", self.get),
+            web.delete("/v1/calls/{call}", self.end),
+            web.post(f"/v1/calls/{{call}}/legs/{{leg}}/{{verb:{'|'.join(VERBS)}}}", self.act),
+            web.get("/v1/status", self.status),
+        ]
+
+    async def list(self, request: web.Request) -> web.Response:
+        state = request.query.get("state", "live")
+        if state == "live":
+            return _json({"calls": list(self._calls.list())})
+        if state != "ended":
+            return problem(400, "state is live or ended.")
+        limit = request.query.get("limit", str(RECENT))
+        if not limit.isascii() or not limit.isdigit() or not 1 <= int(limit[:9]) <= RECENT_MAX:
+            return problem(400, f"limit is a number from 1 to {RECENT_MAX}.")
+        live = {call["id"] for call in self._calls.list()}
+        stored = await self._calls.recent(int(limit))
+        return _json({"calls": [call for call in stored if call["id"] not in live]})
+
+    async def get(self, request: web.Request) -> web.Response:
+        call = self._calls.get(request.match_info["call"])
+        return problem(404, "No such call is going on.") if call is None else _json(call)
+
+    async def status(self, _: web.Request) -> web.Response:
+        return _json(self._calls.status())
+
+    async def act(self, request: web.Request) -> web.Response:
+        asked = request.match_info
+        verb = next(verb for verb in VERBS if verb == asked["verb"])
+        if not self._calls.act(asked["call"], asked["leg"], verb):
+            return problem(404, "No such call or leg is going on.")
+        return web.Response(status=204)
+
+    async def end(self, request: web.Request) -> web.Response:
+        if not self._calls.end(request.match_info["call"]):
+            return problem(404, "No such call is going on.")
+        return web.Response(status=204)
+
+    async def create(self, request: web.Request) -> web.Response:
+        if self._external is None:
+            return problem(404, "External media is not configured.")
+        wish = call_wish(await request.read())
+        call = self._external.open(wish, source=request.remote or "", now=monotonic())
+        response = _json(call, status=201)
+        response.headers["Location"] = f"/v1/calls/{call['id']}"
+        return response
+
+
+def _json(body: Any, *, status: int = 200) -> web.Response:
+    response = web.json_response(body, status=status)
+    if response.body is not None and len(response.text or "") > COMPRESS_ABOVE:
+        response.enable_compression()
+    return response
+
+
+def call_wish(text: bytes) -> CallWish:
+    """The body of `POST /v1/calls`. Raises PeerError that names the place."""
+    try:
+        body = json.loads(text)
+    except (ValueError, RecursionError):
+        raise PeerError("The body is not JSON.") from None
+    _only(body, "body", {"legs", "from", "to", "correlation"})
+    legs = body.get("legs")
+    if not isinstance(legs, list) or not 1 <= len(legs) <= 16:
+        raise PeerError("legs: a list of 1 to 16 legs.")
+    correlation = body.get("correlation", {})
+    _only(correlation, "correlation", None)
+    return CallWish(
+        tuple(_leg_wish(leg, f"legs[{n}]") for n, leg in enumerate(legs)),
+        from_=_text(body, "from", ""),
+        to=_text(body, "to", ""),
+        correlation={key[:64]: _text(correlation, key, "correlation.") for key in list(correlation)[:16]},
+    )
+
+
+def _leg_wish(leg: Any, where: str) -> LegWish:
+    _only(leg, where, {"role", "codec", "codecs", "participant", "payload_type", "telephone_event", "remote"})
+    codecs = leg.get("codecs", [leg.get("codec", "PCMU")])
+    if not isinstance(codecs, list) or not 1 <= len(codecs) <= 8 or not all(isinstance(c, str) for c in codecs):
+        raise PeerError(f"{where}: codec is a name, or codecs a list of names.")
+    return LegWish(
+        tuple(codec.upper() for codec in codecs),
+        role=_text(leg, "role", f"{where}."),
+        participant=_text(leg, "participant", f"{where}."),
+        payload_type=_number(leg, "payload_type", 127, f"{where}."),
+        telephone_event=_number(leg, "telephone_event", 127, f"{where}."),
+        remote=_remote(leg.get("remote"), f"{where}.remote"),
+    )
+
+
+def _only(value: Any, where: str, known: set[str] | None) -> None:
+    if not isinstance(value, dict):
+        raise PeerError(f"{where}: a JSON object.")
+    unknown = sorted(value.keys() - known) if known is not None else []
+    if unknown:
+        raise PeerError(f"{where}: unknown {', '.join(unknown)}.")
+
+
+def _text(table: dict[str, Any], key: str, prefix: str) -> str:
+    value = table.get(key, "")
+    if not isinstance(value, str) or len(value) > 256:
+        raise PeerError(f"{prefix}{key}: a text of at most 256 characters.")
+    return value
+
+
+def _number(table: dict[str, Any], key: str, highest: int, prefix: str) -> int | None:
+    value = table.get(key)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= highest:
+        raise PeerError(f"{prefix}{key}: a number from 0 to {highest}.")
+    return value
+
+
+def _remote(value: Any, where: str) -> tuple[str, int] | None:
+    if value is None:
+        return None
+    _only(value, where, {"address", "port"})
+    address, port = _text(value, "address", f"{where}."), _number(value, "port", 65535, f"{where}.")
+    if not address or not port:
+        raise PeerError(f"{where}: needs address and port.")
+    return address, port
