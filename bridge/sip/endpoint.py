@@ -6,98 +6,198 @@ The rule of use: call one method, then drain both `take_outgoing` and `take_even
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
-from bridge.sip.events import Body, Event, Flow, Outgoing
+from bridge.errors import InvalidState
+from bridge.sip import timers
+from bridge.sip.core import Core, Identity, Timed
+from bridge.sip.dialog import ALLOW, Dialog, Phase, contact_value
+from bridge.sip.events import Accepted, Body, EndReason, Event, Flow, Outgoing
+from bridge.sip.message import BadMessage, Request, parse
+from bridge.sip.transaction import ClientTransaction, State
+from bridge.sip.uac import Uac
+from bridge.sip.uas import Refusal, Screen, Uas
+
+__all__ = ["Endpoint", "Identity", "Refusal"]
+
+HANG_UP_UNANSWERED = 480
+"What an INVITE gets whose call we end before answering it."
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """How we present ourselves."""
-
-    user_agent: str = "callbridge"
-    contact_host: str = ""
-    "Address in Contact and Via; empty: the flow's local address."
-    contact_params: str = ""
-    "Added to every Contact as it is: `;+sip.src` for a recording client; the recording server's is added per answer."
-    session_expires: int = 1800
-    "Seconds; the session timer we ask for and the highest we take. 0: none."
+def serve_all(request: Request, flow: Flow, now: float) -> Refusal | None:
+    """The screen of an endpoint that has none."""
+    return None
 
 
 class Endpoint:
     """All dialogs and transactions of one process."""
 
-    def __init__(self, identity: Identity, *, make_token: Callable[[], str]) -> None:
+    def __init__(self, identity: Identity, *, make_token: Callable[[], str], screen: Screen = serve_all) -> None:
         """`make_token` gives a fresh random string of letters and digits, at least 64 bits strong, at each call: for
-        tags, branches and Call-IDs (numbers in tests)."""
-        raise NotImplementedError
+        tags, branches and Call-IDs (counters in tests). `screen` may refuse requests outside dialogs."""
+        self._core = Core(identity, make_token)
+        self._uac = Uac(self._core)
+        self._uas = Uas(self._core, screen, lambda dialog, now: self._uac.bye(dialog, dialog.end_reason, now))
 
-    # -- the wire ----------------------------------------------------------------------------------------------
+    # -- the wire ------------------------------------------------------------------------------------------------
 
     def receive(self, data: bytes, flow: Flow, now: float) -> None:
         """One datagram, or one message as cut by `framing.StreamFramer`. Never raises: what cannot be answered is
         counted in `counters` and dropped."""
-        raise NotImplementedError
-
-    def connection_lost(self, flow: Flow, now: float) -> None:
-        """A TCP or TLS connection is gone. Dialogs live on; they speak over whatever connection comes next."""
-        raise NotImplementedError
+        try:
+            message = parse(data, is_stream=flow.is_reliable)
+        except BadMessage as bad:
+            self._core.counters["malformed"] += 1
+            if bad.request is not None:
+                self._core.answer_statelessly(bad.request, flow, bad.status, reason=_phrase(bad.reason))
+            return
+        if isinstance(message, Request):
+            self._uas.receive(message, flow, now)
+        else:
+            self._uac.receive(message, flow, now)
 
     def take_outgoing(self) -> list[Outgoing]:
         """Messages to send now, in order."""
-        raise NotImplementedError
+        taken, self._core.outgoing = self._core.outgoing, []
+        return taken
 
     def take_events(self) -> list[Event]:
         """What happened, in order."""
-        raise NotImplementedError
+        taken, self._core.events = self._core.events, []
+        return taken
+
+    @property
+    def counters(self) -> Counter[str]:
+        """malformed, dropped, stray_response, refused_<status>."""
+        return self._core.counters
+
+    @property
+    def n_dialogs(self) -> int:
+        """Dialogs that are not over."""
+        return len(self._core.dialogs)
+
+    @property
+    def n_transactions(self) -> int:
+        """Transactions still kept, lingering ones too."""
+        return len(self._core.servers) + len(self._core.clients)
+
+    # -- time ----------------------------------------------------------------------------------------------------
 
     def deadline(self) -> float | None:
         """When `handle_timer` wants to be called, monotonic seconds."""
-        raise NotImplementedError
+        return self._core.deadline()
 
     def handle_timer(self, now: float) -> None:
         """Re-sends and gives up what is due."""
-        raise NotImplementedError
+        while (timed := self._core.pop_due(now)) is not None:
+            if isinstance(timed, Dialog):
+                self._dialog_timer(timed, now)
+            else:
+                self._transaction_timer(timed, now)
 
-    # -- calls that come in (after IncomingCall), and offers within a call (after Reoffer) ---------------------
+    def _transaction_timer(self, timed: Timed, now: float) -> None:
+        assert not isinstance(timed, Dialog)
+        timed.handle_timer(now)
+        if isinstance(timed, ClientTransaction) and timed.has_timed_out:
+            self._uac.timed_out(timed, now)
+        if isinstance(timed, ClientTransaction) and timed.state is State.TERMINATED:
+            self._uac.forget(timed)
+        self._core.flush(timed)
+
+    def _dialog_timer(self, dialog: Dialog, now: float) -> None:
+        waiting = dialog.unacknowledged
+        if waiting is not None and now >= waiting.give_up_at:
+            # no ACK for 64*T1: the session is ended with a BYE (RFC 3261 13.3.1.4)
+            self._uac.bye(dialog, EndReason.TIMEOUT, now)
+        elif waiting is not None and now >= waiting.repeat.at:
+            waiting.repeat.advance()
+            self._core.send(waiting.data, waiting.flow)
+        elif dialog.expires_at is not None and now >= dialog.expires_at:
+            self._uac.bye(dialog, EndReason.TIMEOUT, now)
+        elif dialog.refresh_at is not None and now >= dialog.refresh_at:
+            self._uac.refresh(dialog, now)
+        self._core.watch(dialog)
+
+    # -- calls that come in (after IncomingCall), and offers within a call (after Reoffer) -----------------------
 
     def accept(self, dialog: str, body: Body | None, now: float, *, contact_params: str = "") -> None:
-        """200 to the pending INVITE, re-INVITE or UPDATE; re-sent until the ACK. `contact_params` such as
-        `;+sip.srs`. Ignored when the request was cancelled meanwhile (`Ended` tells)."""
-        raise NotImplementedError
+        """200 to the pending INVITE, re-INVITE or UPDATE; that to an INVITE is re-sent until the ACK. `Accepted`
+        follows at once. `contact_params` such as `;+sip.srs`. Ignored when the request was cancelled meanwhile
+        (`Ended` tells)."""
+        found = self._core.dialogs.get(dialog)
+        if found is None or found.pending is None:
+            return
+        pending, found.pending = found.pending, None
+        request, transaction = pending.request, pending.transaction
+        is_initial = found.phase is Phase.INVITED
+        if is_initial:
+            found.contact = contact_value(found.flow, contact_params)
+            found.move(Phase.ANSWERED)
+        else:
+            found.refresh_target(request)
+        found.last_body = body or found.last_body
+        most = self._core.identity.session_expires
+        headers = [("Contact", found.contact), ("Allow", ALLOW), ("Supported", "timer, siprec")]
+        headers += timers.grant(found, request, most, now)
+        data = self._core.respond(found, request, transaction, 200, now, headers=headers, body=body)
+        if request.method == "INVITE":
+            has_offer = body is not None and not request.body
+            found.await_ack(data, transaction.flow, request.cseq, now, has_offer=has_offer)
+        self._core.watch(found)
+        self._core.events.append(Accepted(dialog, is_initial))
 
     def reject(self, dialog: str, status: int, now: float, *, headers: Sequence[tuple[str, str]] = ()) -> None:
-        """A final non-2xx to the pending request, with further headers such as ("Retry-After", "5")."""
-        raise NotImplementedError
+        """A final non-2xx to the pending request, with further headers such as ("Retry-After", "5"). A rejected
+        initial INVITE ends the dialog without `Ended`."""
+        found = self._core.dialogs.get(dialog)
+        if found is None or found.pending is None:
+            return
+        pending, found.pending = found.pending, None
+        self._core.counters[f"refused_{status}"] += 1
+        self._core.respond(found, pending.request, pending.transaction, status, now, headers=list(headers))
+        if found.phase is Phase.INVITED:
+            self._core.end(found, EndReason.LOCAL, is_told=True)
 
-    # -- calls that we place -----------------------------------------------------------------------------------
+    # -- calls that we place -------------------------------------------------------------------------------------
 
     def invite(
-        self,
-        target: str,
-        flow: Flow,
-        now: float,
-        *,
-        from_: str,
-        to: str = "",
-        body: Body | None = None,
-        headers: Sequence[tuple[str, str]] = (),
-    ) -> str:
+        self, target: str, flow: Flow, now: float, *, from_: str, to: str = "", body: Body | None = None,
+        headers: Sequence[tuple[str, str]] = (), contact_params: str = "",
+    ) -> str:  # fmt: skip
         """Sends an INVITE to `target` (a SIP URI) over `flow` and returns the dialog's id. `from_` and `to` are SIP
-        URIs or name-addrs without tag; `to` defaults to the target. Then come Progress, Answered or Refused, Ended."""
-        raise NotImplementedError
+        URIs or name-addrs without tag; `to` defaults to the target; `contact_params` such as `;+sip.src`. The offer
+        is in the INVITE: `body` is sent as it is. Then come Progress, Answered or Refused, Ended."""
+        made = self._uac.invite(
+            target, flow, now, from_=from_, to=to, body=body, headers=headers, contact_params=contact_params
+        )
+        return made.id
 
     def reinvite(self, dialog: str, body: Body | None, now: float) -> None:
         """A new offer within an established dialog. Answered or Refused (491: the peer offered at the same time) with
         `is_initial` False. Raises InvalidState while an INVITE of ours is pending or the dialog is not established."""
-        raise NotImplementedError
+        found = self._core.dialogs.get(dialog)
+        if found is None:
+            raise InvalidState("re-INVITE without a dialog")
+        self._uac.reinvite(found, body, now)
 
-    def hang_up(self, dialog: str, now: float) -> None:
-        """BYE, or CANCEL before the answer; `Ended(LOCAL)` follows when the peer has confirmed or 32 s have passed.
-        Idempotent; unknown ids are ignored."""
-        raise NotImplementedError
+    def hang_up(self, dialog: str, now: float, *, reason: EndReason = EndReason.LOCAL) -> None:
+        """BYE; before the answer CANCEL, or 480 to their INVITE; `Ended(reason)` follows when the peer has confirmed or
+        32 s have passed. Idempotent; unknown ids are ignored."""
+        found = self._core.dialogs.get(dialog)
+        if found is None:
+            return
+        if found.phase is Phase.INVITED:
+            self.reject(dialog, HANG_UP_UNANSWERED, now)
+        elif found.phase in (Phase.CALLING, Phase.CANCELLING):
+            self._uac.cancel(found, now)
+        elif found.phase is Phase.ESTABLISHED or (found.phase is Phase.ANSWERED and found.unacknowledged is None):
+            self._uac.bye(found, reason, now)
+        elif found.phase is Phase.ANSWERED:
+            # RFC 3261 section 15: no BYE before the ACK; Uas sends it then, the 64*T1 timer otherwise
+            found.wants_bye, found.end_reason = True, reason
 
-    def set_accepting(self, is_accepting: bool) -> None:
-        """False: new calls and OPTIONS outside dialogs get 503 with Retry-After; running dialogs go on."""
-        raise NotImplementedError
+
+def _phrase(reason: str) -> str:
+    """A reason phrase that fits a status line."""
+    return "".join(char for char in reason if char.isprintable())[:80]

@@ -56,7 +56,7 @@ class EndReason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class IncomingCall:
-    """A new INVITE outside any dialog. Answer with `accept` or `reject`; 100 was sent already."""
+    """A new INVITE outside any dialog. Answer with `accept` or `reject`; 100 goes out after 200 ms."""
 
     dialog: str
     request: Request

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from sipmessage.message import COMPACT_FORMS
 
 from bridge.errors import SipError
-from bridge.sip.syntax import NameAddr, TOKEN, Via, is_balanced, parse_name_addr, parse_via, scheme_of, split_outside
+from bridge.sip.syntax import TOKEN, NameAddr, Via, is_balanced, parse_name_addr, parse_via, scheme_of, split_outside
 
 MAX_HEAD_BYTES = 32 * 1024
 "Start line and headers. Kamailio's default buffer for all of a message is 64 KiB; real INVITEs stay below 8 KiB."
@@ -94,7 +94,7 @@ class Response(_Message):
     reason: str = ""
 
 
-class BadMessage(SipError):
+class BadMessage(SipError):  # noqa: N818 - named for what came, as MalformedPacket is
     """A message that cannot be taken. `request` is set where a response can still be built from it."""
 
     def __init__(self, reason: str, *, status: int = 400, request: Request | None = None) -> None:
@@ -210,11 +210,10 @@ def _first_problem(message: Request | Response, *, is_stream: bool) -> tuple[int
         return 400, "CSeq out of range"
     for name in ("From", "To", "Contact"):
         for line in headers.lines(name):
-            if problem := _address_problem(line):
-                return 400, f"Malformed {name}: {problem}"
-    if isinstance(message, Request):
-        if problem2 := _request_problem(message):
-            return problem2
+            if fault := _address_problem(line):
+                return 400, f"Malformed {name}: {fault}"
+    if isinstance(message, Request) and (problem := _request_problem(message)):
+        return problem
     return _cut_body(message, is_stream=is_stream)
 
 

@@ -114,7 +114,10 @@ def _bracket(text: str) -> int:
     return -1
 
 
-VIA = re.compile(r"SIP\s*/\s*2\.0\s*/\s*([A-Za-z0-9\-.!%*_+`'~]+)\s+(\[[0-9A-Za-z:.%]+\]|[^\s:;,\[\]]+)\s*(?::\s*(\d{1,5}))?$")
+VIA = re.compile(
+    r"SIP\s*/\s*2\.0\s*/\s*([A-Za-z0-9\-.!%*_+`'~]+)\s+"
+    r"(\[[0-9A-Za-z:.%]+\]|[^\s:;,\[\]]+)\s*(?::\s*(\d{1,5}))?$"
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,225 @@
+"""A dialog: its identity, route set, remote target and sequence numbers (RFC 3261 section 12), and where one INVITE
+usage stands in it. Decides nothing about media."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass, field
+from enum import Enum, auto
+
+from bridge.sip.events import Body, EndReason, Flow
+from bridge.sip.message import Request, Response, serialise
+from bridge.sip.syntax import host_port, parse_name_addr, split_outside
+from bridge.sip.transaction import GIVE_UP, Backoff, ClientTransaction, ServerTransaction
+
+ALLOW = "INVITE, ACK, BYE, CANCEL, OPTIONS, UPDATE, INFO, PRACK"
+
+
+class Phase(Enum):
+    """Where a call stands."""
+
+    INVITED = auto()
+    "Their INVITE waits for our answer."
+    ANSWERED = auto()
+    "Our 2xx waits for their ACK."
+    CALLING = auto()
+    "Our INVITE waits for their answer."
+    CANCELLING = auto()
+    "We gave our INVITE up and wait for its end."
+    ESTABLISHED = auto()
+    ENDING = auto()
+    "Our BYE waits for its answer."
+    ENDED = auto()
+
+
+# What may follow what; anything else is a bug of ours and raises.
+PHASES: dict[Phase, frozenset[Phase]] = {
+    Phase.INVITED: frozenset({Phase.ANSWERED, Phase.ENDED}),
+    Phase.ANSWERED: frozenset({Phase.ESTABLISHED, Phase.ENDING, Phase.ENDED}),
+    Phase.CALLING: frozenset({Phase.CANCELLING, Phase.ESTABLISHED, Phase.ENDED}),
+    Phase.CANCELLING: frozenset({Phase.ESTABLISHED, Phase.ENDED}),
+    Phase.ESTABLISHED: frozenset({Phase.ENDING, Phase.ENDED}),
+    Phase.ENDING: frozenset({Phase.ENDED}),
+    Phase.ENDED: frozenset(),
+}
+
+
+@dataclass(slots=True)
+class PendingRequest:
+    """An INVITE, re-INVITE or UPDATE of theirs that waits for `accept` or `reject`."""
+
+    request: Request
+    transaction: ServerTransaction
+
+
+@dataclass(slots=True)
+class Unacknowledged:
+    """A 2xx of ours on its way; the user agent repeats it on every transport (RFC 3261 13.3.1.4)."""
+
+    data: bytes
+    flow: Flow
+    cseq: int
+    repeat: Backoff
+    give_up_at: float
+    has_offer: bool = False
+    "The 2xx carried our offer: the ACK must bring the answer, until then INVITEs are refused with 491 (14.2)."
+
+
+@dataclass(slots=True)
+class OwnInvite:
+    """An INVITE of ours."""
+
+    transaction: ClientTransaction
+    cseq: int
+    is_initial: bool
+    branch: str
+    is_refresh: bool = False
+    "Only keeps the session alive: nobody is told of its answer."
+    is_cancelled: bool = False
+
+
+@dataclass(slots=True)
+class Dialog:
+    """One call's signalling."""
+
+    id: str
+    call_id: str
+    local_tag: str
+    local: str
+    "From value of our requests without tag."
+    remote: str
+    "To value of our requests without tag."
+    flow: Flow
+    phase: Phase
+    remote_tag: str = ""
+    remote_target: str = ""
+    route_set: list[str] = field(default_factory=list)
+    local_cseq: int = 0
+    remote_cseq: int = -1
+    contact: str = ""
+    "Our Contact value, the same for the dialog's whole life."
+    pending: PendingRequest | None = None
+    unacknowledged: Unacknowledged | None = None
+    own_invite: OwnInvite | None = None
+    wants_bye: bool = False
+    "`hang_up` came before the ACK: RFC 3261 section 15 forbids BYE until then."
+    end_reason: EndReason = EndReason.LOCAL
+    refresh_at: float | None = None
+    "When we refresh the session (RFC 4028); None: the peer does, or nobody."
+    expires_at: float | None = None
+    "When the session is over unless it was refreshed."
+    interval: int = 0
+    "Session interval in seconds; 0: no timer."
+    is_refresher: bool = False
+    peer_allows_update: bool = False
+    last_body: Body | None = None
+    "Our latest session description, repeated by a re-INVITE that only refreshes."
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        return self.call_id, self.local_tag, self.remote_tag
+
+    def move(self, phase: Phase) -> None:
+        """To the next phase. Raises ValueError for a move that PHASES does not have."""
+        if phase not in PHASES[self.phase]:
+            raise ValueError(f"{self.phase.name} to {phase.name}")
+        self.phase = phase
+
+    def deadline(self) -> float | None:
+        """When the dialog itself wants a timer."""
+        times = [at for at in (self.refresh_at, self.expires_at) if at is not None]
+        if self.unacknowledged is not None:
+            times += [self.unacknowledged.repeat.at, self.unacknowledged.give_up_at]
+        return min(times, default=None)
+
+    def await_ack(self, data: bytes, flow: Flow, cseq: int, now: float, *, has_offer: bool) -> None:
+        """From now on the 2xx is repeated over `flow` until the ACK comes or 64*T1 have passed."""
+        self.unacknowledged = Unacknowledged(data, flow, cseq, Backoff(now), now + GIVE_UP, has_offer)
+
+    def refresh_target(self, message: Request | Response) -> None:
+        """Contact of an INVITE, UPDATE or their 2xx replaces the remote target (12.2); the route set never changes."""
+        contacts = message.headers.values("Contact")
+        if contacts and (uri := parse_name_addr(contacts[0]).uri):
+            self.remote_target = uri
+
+    def build(
+        self,
+        method: str,
+        branch: str,
+        *,
+        cseq: int,
+        body: Body | None = None,
+        extra: list[tuple[str, str]] | None = None,
+    ) -> bytes:
+        """A request within the dialog (12.2.1.1)."""
+        uri, routes = self.remote_target, list(self.route_set)
+        if routes and "lr" not in _uri_params(routes[0]):
+            # a strict router (RFC 2543) takes the Request-URI and hands the target on as last route
+            uri, routes = parse_name_addr(routes[0]).uri, [*routes[1:], f"<{self.remote_target}>"]
+        to_tag = f";tag={self.remote_tag}" if self.remote_tag else ""
+        headers = [
+            ("Via", via_line(self.flow, branch)),
+            *(("Route", route) for route in routes),
+            ("Max-Forwards", "70"),
+            ("From", f"{self.local};tag={self.local_tag}"),
+            ("To", f"{self.remote}{to_tag}"),
+            ("Call-ID", self.call_id),
+            ("CSeq", f"{cseq} {method}"),
+        ]
+        if method in ("INVITE", "UPDATE"):
+            headers += [("Contact", self.contact), ("Allow", ALLOW)]
+        return serialise(
+            f"{method} {uri} SIP/2.0", [*headers, *(extra or []), *content(body)], body.content if body else b""
+        )
+
+    def next_hop(self) -> Flow:
+        """Where the dialog's requests go: the first route or the remote target where that is an address, else the way
+        the last message came. An open connection is kept (RFC 5923's spirit: SBCs reuse it)."""
+        if self.flow.is_reliable:
+            return self.flow
+        uri = parse_name_addr(self.route_set[0]).uri if self.route_set else self.remote_target
+        try:
+            host, port, _ = host_port(uri)
+            ipaddress.ip_address(host)
+        except ValueError:
+            return self.flow
+        return self.flow._replace(remote=(host, port or 5060))
+
+
+def _uri_params(route: str) -> frozenset[str]:
+    uri = parse_name_addr(route).uri
+    return frozenset(part.partition("=")[0].lower() for part in split_outside(uri, ";")[1:])
+
+
+def without_tag(value: str) -> str:
+    """A From or To value with its tag parameter cut out, otherwise verbatim."""
+    head, *params = split_outside(value, ";")
+    kept = [param for param in params if param.partition("=")[0].strip().lower() != "tag"]
+    return ";".join([head, *kept])
+
+
+def name_addr(value: str) -> str:
+    """`value` in angle brackets unless it has them."""
+    return value if "<" in value else f"<{value}>"
+
+
+def bracketed(host: str) -> str:
+    """A host as URIs and Via want it."""
+    return f"[{host}]" if ":" in host and not host.startswith("[") else host
+
+
+def via_line(flow: Flow, branch: str) -> str:
+    """Our Via, with rport (RFC 3581)."""
+    host, port = flow.local
+    return f"SIP/2.0/{flow.transport.upper()} {bracketed(host)}:{port};branch=z9hG4bK{branch};rport"
+
+
+def content(body: Body | None) -> list[tuple[str, str]]:
+    """Content-Type of a body, where there is one."""
+    return [("Content-Type", body.content_type)] if body else []
+
+
+def contact_value(flow: Flow, params: str = "") -> str:
+    """Our Contact on a flow, with header parameters as they are."""
+    transport = "" if flow.transport == "udp" else f";transport={flow.transport}"
+    return f"<sip:callbridge@{bracketed(flow.local[0])}:{flow.local[1]}{transport}>{params}"

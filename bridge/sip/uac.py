@@ -1,0 +1,285 @@
+"""The client side: our INVITE, ACK, CANCEL, re-INVITE, UPDATE, BYE and OPTIONS, and the responses to them (RFC 3261
+sections 9.1, 13.2, 14.1 and 15.1.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from bridge.errors import InvalidState
+from bridge.sip import timers
+from bridge.sip.core import Core
+from bridge.sip.dialog import Dialog, OwnInvite, Phase, contact_value, name_addr
+from bridge.sip.events import Answered, Body, EndReason, Flow, Progress, Refused
+from bridge.sip.message import Response, serialise
+from bridge.sip.transaction import GIVE_UP, ClientTransaction, State
+
+GONE = (404, 408, 410, 416, 480, 481, 482, 483, 484, 485, 502, 604)
+"A response to a request within a dialog that ends the dialog: RFC 5057 section 5.1 (dialog and usage rows)."
+OnFinal = Callable[[int, Response | None, float], None]
+
+
+class Uac:
+    """Sends requests and takes their responses."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self._finals: dict[int, OnFinal] = {}
+        "What to do with the final response of a non-INVITE transaction, by id; called with 408 when nobody answers."
+        self._invites: dict[int, Dialog] = {}
+
+    # -- requests ------------------------------------------------------------------------------------------------
+
+    def invite(
+        self, target: str, flow: Flow, now: float, *, from_: str, to: str, body: Body | None,
+        headers: Sequence[tuple[str, str]], contact_params: str,
+    ) -> Dialog:  # fmt: skip
+        """A new dialog with its INVITE on the way."""
+        core = self._core
+        dialog = Dialog(
+            id=core.make_token(),
+            call_id=core.make_token(),
+            local_tag=core.make_token(),
+            local=name_addr(from_),
+            remote=name_addr(to or target),
+            flow=flow,
+            phase=Phase.CALLING,
+            remote_target=target,
+            contact=contact_value(flow, contact_params),
+            last_body=body,
+        )
+        core.add_dialog(dialog)
+        self._send_invite(dialog, body, now, is_initial=True, extra=headers)
+        return dialog
+
+    def reinvite(self, dialog: Dialog, body: Body | None, now: float) -> None:
+        """A further offer. Raises InvalidState in a wrong phase or while an INVITE of ours is pending."""
+        if dialog.phase is not Phase.ESTABLISHED or dialog.own_invite is not None:
+            raise InvalidState(f"re-INVITE while {dialog.phase.name.lower()}")
+        self._send_invite(dialog, body, now, is_initial=False)
+
+    def _send_invite(
+        self, dialog: Dialog, body: Body | None, now: float, *, is_initial: bool, extra: Sequence[tuple[str, str]] = ()
+    ) -> None:
+        dialog.local_cseq += 1
+        branch = self._core.make_token()
+        lines = [("Supported", "timer"), *extra, ("User-Agent", self._core.identity.user_agent)]
+        data = dialog.build("INVITE", branch, cseq=dialog.local_cseq, body=body, extra=lines)
+        flow = dialog.flow if is_initial else dialog.next_hop()
+        transaction = ClientTransaction(data, flow, now, is_invite=True)
+        dialog.own_invite = OwnInvite(transaction, dialog.local_cseq, is_initial, branch)
+        dialog.last_body = body or dialog.last_body
+        self._invites[id(transaction)] = dialog
+        self._core.add_client(branch, "INVITE", transaction)
+        self._core.flush(transaction)
+
+    def bye(self, dialog: Dialog, reason: EndReason, now: float) -> None:
+        """BYE; the dialog ends when it is answered or given up."""
+        dialog.move(Phase.ENDING)
+        dialog.end_reason, dialog.unacknowledged = reason, None
+        timers.start(dialog, 0, is_refresher=False, now=now)
+        self.request(dialog, "BYE", now, on_final=lambda *_: self._core.end(dialog, dialog.end_reason))
+
+    def cancel(self, dialog: Dialog, now: float) -> None:
+        """Gives our INVITE up. CANCEL waits for a first provisional response (9.1)."""
+        own = dialog.own_invite
+        if own is None:
+            return
+        if dialog.phase is Phase.CALLING:
+            dialog.move(Phase.CANCELLING)
+        if own.transaction.state is not State.PROCEEDING or own.is_cancelled:
+            return
+        own.is_cancelled = True
+        # CANCEL copies the INVITE's branch, Request-URI and CSeq number
+        data = dialog.build("CANCEL", own.branch, cseq=own.cseq)
+        transaction = ClientTransaction(data, own.transaction.flow, now, is_invite=False)
+        self._core.add_client(own.branch, "CANCEL", transaction)
+        self._core.flush(transaction)
+        own.transaction.give_up_at(now + GIVE_UP)
+        self._core.watch(own.transaction)
+
+    def request(
+        self, dialog: Dialog, method: str, now: float, *, on_final: OnFinal, body: Body | None = None,
+        extra: Sequence[tuple[str, str]] = (),
+    ) -> None:  # fmt: skip
+        """A non-INVITE request within the dialog; `on_final` is called once."""
+        dialog.local_cseq += 1
+        branch = self._core.make_token()
+        lines = [*extra, ("User-Agent", self._core.identity.user_agent)]
+        data = dialog.build(method, branch, cseq=dialog.local_cseq, body=body, extra=lines)
+        transaction = ClientTransaction(data, dialog.next_hop(), now, is_invite=False)
+        self._finals[id(transaction)] = on_final
+        self._core.add_client(branch, method, transaction)
+        self._core.flush(transaction)
+
+    # -- responses -----------------------------------------------------------------------------------------------
+
+    def receive(self, response: Response, flow: Flow, now: float) -> None:
+        """A response that passed the parse; one that belongs to nothing of ours is dropped (18.1.2)."""
+        transaction = self._core.clients.get((response.via.branch, response.cseq_method))
+        if transaction is None:
+            self._core.counters["stray_response"] += 1
+            return
+        dialog = self._invites.get(id(transaction))
+        if dialog is not None and response.status >= 300 and not transaction.ack:
+            transaction.ack = self._ack_failure(dialog, transaction, response)
+            transaction.output.append(transaction.ack)
+        if transaction.receive(response.status, now):
+            if dialog is not None:
+                self._invite_answered(dialog, transaction, response, now)
+            elif response.status >= 200:
+                self._finish(transaction, response.status, response, now)
+        self._core.flush(transaction)
+
+    def _finish(self, transaction: ClientTransaction, status: int, response: Response | None, now: float) -> None:
+        on_final = self._finals.pop(id(transaction), None)
+        if on_final is not None:
+            on_final(status, response, now)
+
+    def timed_out(self, transaction: ClientTransaction, now: float) -> None:
+        """Nobody answered: as a 408 (8.1.3.1)."""
+        dialog = self._invites.get(id(transaction))
+        if dialog is None:
+            self._finish(transaction, 408, None, now)
+        elif dialog.own_invite is not None and dialog.own_invite.transaction is transaction:
+            self._invite_failed(dialog, 408, "Request Timeout", now)
+
+    def forget(self, transaction: ClientTransaction) -> None:
+        """The transaction is over."""
+        self._invites.pop(id(transaction), None)
+        self._finals.pop(id(transaction), None)
+
+    def _invite_answered(self, dialog: Dialog, transaction: ClientTransaction, response: Response, now: float) -> None:
+        own = dialog.own_invite
+        if response.status < 200:
+            if own is not None and dialog.phase is Phase.CANCELLING:
+                self.cancel(dialog, now)
+            elif response.status > 100 and own is not None and own.is_initial:
+                self._core.events.append(Progress(dialog.id, response))
+        elif response.status < 300:
+            self._invite_succeeded(dialog, transaction, response, now)
+        elif own is not None:
+            self._invite_failed(dialog, response.status, response.reason, now)
+
+    def _invite_succeeded(self, dialog: Dialog, transaction: ClientTransaction, response: Response, now: float) -> None:
+        core, own, tag = self._core, dialog.own_invite, response.to.tag
+        if own is None or own.transaction is not transaction:
+            self._repeat_ack(dialog, transaction, response, now)
+            return
+        dialog.own_invite = None
+        dialog.refresh_target(response)
+        if own.is_initial:
+            dialog.remote_tag = tag
+            dialog.route_set = list(reversed(response.headers.values("Record-Route")))
+            core.by_key[dialog.key] = dialog
+        dialog.peer_allows_update = "update" in response.headers.tokens("Allow")
+        self._ack(dialog, transaction, own.cseq)
+        if dialog.phase is Phase.ENDING or dialog.phase is Phase.ENDED:
+            return
+        was_given_up = dialog.phase is Phase.CANCELLING
+        if own.is_initial:
+            dialog.move(Phase.ESTABLISHED)
+        timers.take_grant(dialog, response, now)
+        core.watch(dialog)
+        if was_given_up or dialog.wants_bye:
+            self.bye(dialog, EndReason.LOCAL, now)
+        elif not own.is_refresh:
+            core.events.append(Answered(dialog.id, response, own.is_initial))
+
+    def _ack(self, dialog: Dialog, transaction: ClientTransaction, cseq: int) -> None:
+        """ACK to a 2xx: a request of its own, with its own branch, re-sent for each repeat of the 2xx (13.2.2.4)."""
+        transaction.ack = dialog.build("ACK", self._core.make_token(), cseq=cseq)
+        self._core.send(transaction.ack, dialog.next_hop())
+
+    def _repeat_ack(self, dialog: Dialog, transaction: ClientTransaction, response: Response, now: float) -> None:
+        if response.to.tag == dialog.remote_tag:
+            self._core.send(transaction.ack, dialog.next_hop())
+            return
+        # a forked INVITE was answered twice (13.2.2.4): the second dialog is acknowledged and ended at once
+        other = Dialog(
+            id=self._core.make_token(),
+            call_id=dialog.call_id,
+            local_tag=dialog.local_tag,
+            local=dialog.local,
+            remote=dialog.remote,
+            flow=dialog.flow,
+            phase=Phase.ESTABLISHED,
+            remote_tag=response.to.tag,
+            remote_target=dialog.remote_target,
+            route_set=list(reversed(response.headers.values("Record-Route"))),
+            local_cseq=response.cseq,
+        )
+        if other.key in self._core.by_key:
+            return
+        other.refresh_target(response)
+        self._core.by_key[other.key] = other
+        self._core.send(other.build("ACK", self._core.make_token(), cseq=response.cseq), other.next_hop())
+        other.move(Phase.ENDING)
+        self.request(other, "BYE", now, on_final=lambda *_: self._core.end(other, EndReason.LOCAL, is_told=True))
+
+    def _ack_failure(self, dialog: Dialog, transaction: ClientTransaction, response: Response) -> bytes:
+        """ACK to a non-2xx: the INVITE's own branch and route, the response's To (17.1.1.3)."""
+        lines = dict_lines(transaction.request)
+        start = transaction.request.split(b"\r\n", 1)[0].decode().replace("INVITE ", "ACK ", 1)
+        headers = [
+            ("Via", lines["via"]),
+            *([("Route", lines["route"])] if "route" in lines else []),
+            ("Max-Forwards", "70"),
+            ("From", lines["from"]),
+            ("To", response.headers.get("To")),
+            ("Call-ID", lines["call-id"]),
+            ("CSeq", f"{response.cseq} ACK"),
+        ]
+        return serialise(start, headers)
+
+    def _invite_failed(self, dialog: Dialog, status: int, reason: str, now: float) -> None:
+        own, dialog.own_invite = dialog.own_invite, None
+        if own is None or dialog.phase in (Phase.ENDING, Phase.ENDED):
+            return
+        if own.is_initial:
+            was_given_up = dialog.phase is Phase.CANCELLING
+            self._core.end(dialog, EndReason.LOCAL, is_told=not was_given_up)
+            if not was_given_up:
+                self._core.events.append(Refused(dialog.id, status, reason, True))
+            return
+        if not own.is_refresh:
+            self._core.events.append(Refused(dialog.id, status, reason, False))
+        if status in GONE:
+            self.bye(dialog, EndReason.TIMEOUT if status == 408 else EndReason.FAILED, now)
+        elif dialog.wants_bye:
+            self.bye(dialog, EndReason.LOCAL, now)
+
+    # -- keeping a session alive ---------------------------------------------------------------------------------
+
+    def refresh(self, dialog: Dialog, now: float) -> None:
+        """Keeps the session alive: UPDATE without a body where the peer has UPDATE, else an OPTIONS within the dialog,
+        whose answer shows as well that the peer still has it (RFC 4028 section 7.4 prefers UPDATE)."""
+        dialog.refresh_at = None
+        method = "UPDATE" if dialog.peer_allows_update else "OPTIONS"
+        extra = [("Session-Expires", f"{dialog.interval};refresher=uac"), ("Supported", "timer")]
+        self.request(
+            dialog,
+            method,
+            now,
+            extra=extra if method == "UPDATE" else [],
+            on_final=lambda status, response, at: self._refreshed(dialog, status, response, at),
+        )
+
+    def _refreshed(self, dialog: Dialog, status: int, response: Response | None, now: float) -> None:
+        if dialog.phase is not Phase.ESTABLISHED:
+            return
+        if status in GONE:
+            self.bye(dialog, EndReason.TIMEOUT if status == 408 else EndReason.FAILED, now)
+        elif response is not None:
+            # any other answer, a 491 or 500 too, comes from a peer that still has the dialog
+            timers.take_grant(dialog, response, now)
+            self._core.watch(dialog)
+
+
+def dict_lines(request: bytes) -> dict[str, str]:
+    """Header lines of a message of our own, equal names joined by commas."""
+    lines: dict[str, str] = {}
+    for line in request.partition(b"\r\n\r\n")[0].decode().split("\r\n")[1:]:
+        name, _, value = line.partition(": ")
+        key = name.lower()
+        lines[key] = f"{lines[key]}, {value}" if key in lines else value
+    return lines
