@@ -20,16 +20,16 @@ class ComfortNoise:
     reflection: tuple[float, ...] = ()
     "Reflection coefficients of the spectrum, -1 to 1, as many as the sender gave; we do not shape with them."
 
-    @classmethod
-    def parse(cls, payload: bytes) -> ComfortNoise:
-        """RFC 3389 section 4. Raises ValueError for an empty payload; the level's unused top bit is ignored."""
-        if not payload:
-            raise ValueError("CN: empty payload")
-        return cls(-(payload[0] & 0x7F), tuple((byte - 127) / 127 if byte < 255 else 1.0 for byte in payload[1:]))
-
     def build(self) -> bytes:
         """The payload."""
         return bytes((-self.level_dbov, *(round(k * 127) + 127 for k in self.reflection)))
+
+
+def parse(payload: bytes) -> ComfortNoise:
+    """RFC 3389 section 3. Raises ValueError for an empty payload; the level's unused top bit is ignored."""
+    if not payload:
+        raise ValueError("CN: empty payload")
+    return ComfortNoise(-(payload[0] & 0x7F), tuple(min(byte, 254) / 127 - 1.0 for byte in payload[1:]))
 
 
 def noise(level_dbov: float, n_samples: int, random: np.random.Generator) -> Samples:

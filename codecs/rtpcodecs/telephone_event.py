@@ -27,14 +27,14 @@ class TelephoneEvent:
         """The DTMF digit, or "" for an event that is none."""
         return DIGITS[self.event] if self.event < len(DIGITS) else ""
 
-    @classmethod
-    def parse(cls, payload: bytes) -> TelephoneEvent:
-        """The first event of a payload; further ones (section 2.5.1.5) are left out. Raises ValueError if too short."""
-        if len(payload) < _BLOCK.size:
-            raise ValueError(f"telephone-event: {len(payload)} bytes instead of 4")
-        event, flags, duration = _BLOCK.unpack_from(payload)
-        return cls(event, bool(flags & 0x80), -(flags & 0x3F), duration)
-
     def build(self) -> bytes:
         """The payload, for the call generator."""
         return _BLOCK.pack(self.event, (0x80 if self.is_end else 0) | (-self.volume_dbm0 & 0x3F), self.duration)
+
+
+def parse(payload: bytes) -> TelephoneEvent:
+    """The first event of a payload; further ones (section 2.5.1.5) are left out. Raises ValueError if too short."""
+    if len(payload) < _BLOCK.size:
+        raise ValueError(f"telephone-event: {len(payload)} bytes instead of 4")
+    event, flags, duration = _BLOCK.unpack_from(payload)
+    return TelephoneEvent(event, bool(flags & 0x80), -(flags & 0x3F), duration)
