@@ -1,0 +1,356 @@
+"""The one skin of the SIP endpoint: UDP, TCP and TLS sockets, and one timer. Nothing is decided here.
+
+Everything runs in callbacks of the loop: no task, no queue. After any call of an endpoint's method from outside,
+`pump` must be called.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import socket
+import ssl
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from bridge.errors import ConfigError
+from bridge.sip.endpoint import Endpoint
+from bridge.sip.events import Event, Flow
+from bridge.sip.framing import BrokenStreamError, StreamFramer
+
+log = structlog.get_logger()
+IDLE_TIMEOUT = 3600.0  # s; SBCs keep one connection for all calls and are silent between them
+PARTIAL_TIMEOUT = 10.0  # s for a whole message once its first byte came: slow-loris
+MAX_CONNECTIONS = 1024
+MAX_UNSENT_BYTES = 1024 * 1024
+"A peer that does not read its responses is closed."
+RECEIVE_BUFFER_BYTES = 1024 * 1024
+"SIP arrives in bursts; the default 208 KiB hold some hundred INVITEs."
+
+OnEvent = Callable[[Event, float], None]
+Admit = Callable[[str], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class ListenAddress:
+    """One entry of `sip.listen`."""
+
+    transport: str
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.transport}:{host}:{self.port}"
+
+
+def parse_listen(text: str) -> ListenAddress:
+    """`udp|tcp|tls:address:port`, IPv6 in brackets. Raises ValueError with a sentence for the user."""
+    transport, _, rest = text.partition(":")
+    host, _, port = rest.rpartition(":")
+    host = host.strip("[]")
+    if transport not in ("udp", "tcp", "tls"):
+        raise ValueError(f"{text}: must start with udp:, tcp: or tls:")
+    if not port.isdigit() or int(port) > 65535:
+        raise ValueError(f"{text}: has no port")
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        raise ValueError(f"{text}: {host or 'nothing'} is not an IP address") from None
+    return ListenAddress(transport, host, int(port))
+
+
+class SipDriver:
+    """Sockets around one endpoint. Opened and closed once."""
+
+    def __init__(
+        self, endpoint: Endpoint, on_event: OnEvent, *, admit: Admit = lambda host: True, advertise: str = "",
+        server_tls: ssl.SSLContext | None = None, client_tls: ssl.SSLContext | None = None,
+    ) -> None:  # fmt: skip
+        """`on_event` is called for every event, in order; it may call the endpoint, but not `pump`. `admit` judges a
+        source address before its bytes are looked at. `advertise`: our address towards peers, if not the socket's."""
+        self._endpoint = endpoint
+        self._on_event = on_event
+        self.admit = admit
+        self._advertise = advertise
+        self._server_tls, self._client_tls = server_tls, client_tls
+        self._udp: dict[tuple[str, int], asyncio.DatagramTransport] = {}
+        self._streams: dict[Flow, _Stream] = {}
+        self._servers: list[asyncio.Server] = []
+        self._local_for: dict[str, str] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._is_pumping = False
+        self.bound: list[ListenAddress] = []
+        "What is listened on, with the real port where 0 was asked for."
+
+    # -- opening and closing -------------------------------------------------------------------------------------
+
+    async def open(self, listen: Sequence[str]) -> None:
+        """Binds every address. Raises ConfigError naming each one that cannot be bound; then nothing stays open."""
+        problems: list[str] = []
+        for text in listen:
+            try:
+                await self._listen(parse_listen(text))
+            except ValueError as error:
+                problems.append(f"sip.listen: {error}")
+            except OSError as error:
+                problems.append(f"sip.listen: {text}: {error.strerror or error}")
+        if problems:
+            await self.close()
+            raise ConfigError(problems)
+
+    async def _listen(self, address: ListenAddress) -> None:
+        if address.transport == "udp":
+            await self._listen_udp(address)
+            return
+        if address.transport == "tls" and self._server_tls is None:
+            raise ValueError(f"{address}: needs sip.certificate and sip.private_key")
+        server = await asyncio.get_running_loop().create_server(
+            lambda: _Stream(self, address.transport),
+            address.host,
+            address.port,
+            ssl=self._server_tls if address.transport == "tls" else None,
+            ssl_handshake_timeout=10.0 if address.transport == "tls" else None,
+        )
+        self._servers.append(server)
+        port = server.sockets[0].getsockname()[1]
+        self.bound.append(ListenAddress(address.transport, address.host, port))
+
+    async def _listen_udp(self, address: ListenAddress) -> None:
+        family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+        transport, protocol = await asyncio.get_running_loop().create_datagram_endpoint(
+            lambda: _Datagrams(self), (address.host, address.port), family=family
+        )
+        sock = transport.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
+        host, port = transport.get_extra_info("sockname")[:2]
+        protocol.bound = (host, port)
+        self._udp[host, port] = transport
+        self.bound.append(ListenAddress("udp", host, port))
+
+    async def close(self) -> None:
+        """Stops listening and closes every connection; what was written is still sent."""
+        if self._timer is not None:
+            self._timer.cancel()
+        for server in self._servers:
+            server.close()
+        for stream in list(self._streams.values()):
+            stream.close()
+        for transport in self._udp.values():
+            transport.close()
+        self._servers.clear()
+        self._udp.clear()
+        self.bound.clear()
+        await asyncio.sleep(0)  # the transports' closing callbacks
+
+    async def connect(self, transport: str, host: str, port: int) -> Flow:
+        """A flow towards an address, for `Endpoint.invite`. UDP uses the first socket of the family (one is bound if
+        there is none), TCP and TLS connect. Raises OSError."""
+        if transport == "udp":
+            return await self._udp_flow(host, port)
+        _, stream = await asyncio.get_running_loop().create_connection(
+            lambda: _Stream(self, transport), host, port, ssl=self._client_tls if transport == "tls" else None
+        )
+        assert stream.flow is not None
+        return stream.flow
+
+    async def _udp_flow(self, host: str, port: int) -> Flow:
+        is_v6 = ":" in host
+        bound = next((own for own in self._udp if (":" in own[0]) == is_v6), None)
+        if bound is None:
+            await self._listen_udp(ListenAddress("udp", "::" if is_v6 else "0.0.0.0", 0))
+            bound = next(own for own in self._udp if (":" in own[0]) == is_v6)
+        return Flow("udp", self.local_address(bound, host), (host, port))
+
+    # -- moving bytes --------------------------------------------------------------------------------------------
+
+    def pump(self) -> None:
+        """Delivers events, sends what is due and re-arms the timer. To be called after using the endpoint."""
+        if self._is_pumping:
+            return
+        self._is_pumping = True
+        try:
+            self._drain()
+        finally:
+            self._is_pumping = False
+        self._arm()
+
+    def _drain(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            # events first: an answer made on the spot then leaves in the same round
+            events = self._endpoint.take_events()
+            for event in events:
+                self._on_event(event, loop.time())
+            outgoing = self._endpoint.take_outgoing()
+            for message in outgoing:
+                self._send(message.data, message.flow)
+            if not events and not outgoing:
+                return
+
+    def _send(self, data: bytes, flow: Flow) -> None:
+        if flow.transport == "udp":
+            transport = self._udp_socket(flow)
+            if transport is not None:
+                transport.sendto(data, flow.remote)
+            return
+        stream = self._streams.get(flow) or next(self._streams_to(flow), None)
+        if stream is None:
+            log.info("sip connection is gone", reason="not sent", n=len(data))
+        else:
+            stream.send(data)
+
+    def _udp_socket(self, flow: Flow) -> asyncio.DatagramTransport | None:
+        is_v6 = ":" in flow.remote[0]
+        for (host, port), transport in self._udp.items():
+            if port == flow.local[1] and (":" in host) == is_v6:
+                return transport
+        return None
+
+    def _streams_to(self, flow: Flow) -> Iterator[_Stream]:
+        """Other connections with the same peer: SBCs reopen theirs in the middle of calls."""
+        return (
+            stream
+            for known, stream in self._streams.items()
+            if known.transport == flow.transport and known.remote[0] == flow.remote[0]
+        )
+
+    def received(self, data: bytes, flow: Flow) -> None:
+        """Bytes of one message."""
+        self._endpoint.receive(data, flow, asyncio.get_running_loop().time())
+        self.pump()
+
+    def _arm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        deadline = self._endpoint.deadline()
+        if deadline is not None:
+            self._timer = asyncio.get_running_loop().call_at(deadline, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        self._endpoint.handle_timer(asyncio.get_running_loop().time())
+        self.pump()
+
+    def local_address(self, bound: tuple[str, int], remote_host: str) -> tuple[str, int]:
+        """Our address as `remote_host` sees it: advertised, bound, or the one the kernel would route from."""
+        if self._advertise:
+            return self._advertise, bound[1]
+        if not ipaddress.ip_address(bound[0]).is_unspecified:
+            return bound
+        if remote_host not in self._local_for:
+            if len(self._local_for) > 10_000:
+                self._local_for.clear()
+            self._local_for[remote_host] = facing_address(remote_host)
+        return self._local_for[remote_host], bound[1]
+
+    # -- connections ---------------------------------------------------------------------------------------------
+
+    def has_room(self) -> bool:
+        return len(self._streams) < MAX_CONNECTIONS
+
+    def connected(self, stream: _Stream, flow: Flow) -> None:
+        self._streams[flow] = stream
+
+    def disconnected(self, flow: Flow) -> None:
+        self._streams.pop(flow, None)
+
+
+def facing_address(remote_host: str) -> str:
+    """The local address from which packets to `remote_host` would leave. Sends nothing."""
+    family = socket.AF_INET6 if ":" in remote_host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect((remote_host, 9))
+        except OSError:
+            return "::1" if family == socket.AF_INET6 else "127.0.0.1"
+        return str(probe.getsockname()[0])
+
+
+class _Datagrams(asyncio.DatagramProtocol):
+    """One UDP socket."""
+
+    def __init__(self, driver: SipDriver) -> None:
+        self._driver = driver
+        self.bound: tuple[str, int] = ("", 0)
+
+    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
+        host, port = addr[0], addr[1]
+        if len(data) < 32 or not self._driver.admit(host):
+            return  # keep-alives (CRLF, STUN, NULs) and strangers
+        flow = Flow("udp", self._driver.local_address(self.bound, host), (host, port))
+        self._driver.received(data, flow)
+
+    def error_received(self, exc: Exception) -> None:
+        """ICMP unreachable: the transaction's timers say when to give up."""
+
+
+class _Stream(asyncio.Protocol):
+    """One TCP or TLS connection."""
+
+    def __init__(self, driver: SipDriver, kind: str) -> None:
+        self._driver = driver
+        self._kind = kind
+        self._framer = StreamFramer()
+        self._transport: asyncio.Transport | None = None
+        self._timeout: asyncio.TimerHandle | None = None
+        self.flow: Flow | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        peer, own = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
+        if not peer or not self._driver.admit(peer[0]) or not self._driver.has_room():
+            transport.abort()
+            return
+        transport.set_write_buffer_limits(high=MAX_UNSENT_BYTES)
+        local = self._driver.local_address((own[0], own[1]), peer[0])
+        self.flow = Flow(self._kind, local, (peer[0], peer[1]))
+        self._driver.connected(self, self.flow)
+        self._restart_timeout(IDLE_TIMEOUT)
+
+    def data_received(self, data: bytes) -> None:
+        if self.flow is None:
+            return
+        was_partial = self._framer.n_pending_bytes > 0
+        try:
+            messages = self._framer.feed(data)
+        except BrokenStreamError as error:
+            log.info("sip connection closed", reason=str(error))
+            self.close()
+            return
+        for message in messages:
+            if message:
+                self._driver.received(message, self.flow)
+            else:
+                self.send(b"\r\n")  # pong, RFC 5626 3.5.1
+        is_partial = self._framer.n_pending_bytes > 0
+        if messages or is_partial != was_partial:
+            self._restart_timeout(PARTIAL_TIMEOUT if is_partial else IDLE_TIMEOUT)
+
+    def _restart_timeout(self, seconds: float) -> None:
+        if self._timeout is not None:
+            self._timeout.cancel()
+        self._timeout = asyncio.get_running_loop().call_later(seconds, self.close)
+
+    def pause_writing(self) -> None:
+        """The peer does not read: nothing is queued for it."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def send(self, data: bytes) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(data)
+
+    def close(self) -> None:
+        if self._transport is not None:
+            self._transport.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._timeout is not None:
+            self._timeout.cancel()
+        if self.flow is not None:
+            self._driver.disconnected(self.flow)
