@@ -9,7 +9,7 @@ Names and labels (all start with `callbridge_`; histograms have `_bucket`, `_sum
 |---|---|---|
 | `callbridge_info` | instance, version | always 1 |
 | `callbridge_legs`, `callbridge_legs_limit` | | legs now; `service.max_legs` |
-| `callbridge_calls_running` | ingress | calls now |
+| `callbridge_calls_running` | | calls now |
 | `callbridge_calls_total` | ingress, reason | ended calls by how they ended |
 | `callbridge_calls_refused_total` | ingress, reason | calls not admitted |
 | `callbridge_tick_seconds` | | how long one tick of the media plane took |
@@ -167,12 +167,14 @@ class Metrics(Collector):
     def _calls_families(self) -> None:
         self.legs = Gauge("callbridge_legs", "Legs now.")
         self.legs_limit = Gauge("callbridge_legs_limit", "Legs this process admits.")
-        self.calls_now = Gauge("callbridge_calls_running", "Calls now.", "ingress")
-        self.calls = Counter("callbridge_calls_total", "Calls that ended, by how.", "ingress", "reason")
+        self.calls = Gauge("callbridge_calls_running", "Calls now.")
+        self.calls_ended = Counter("callbridge_calls_total", "Calls that ended, by how.", "ingress", "reason")
         self.calls_refused = Counter("callbridge_calls_refused_total", "Calls not admitted.", "ingress", "reason")
 
     def _media_families(self) -> None:
-        self.tick = Histogram("callbridge_tick_seconds", "Duration of one tick of the media plane.", TICK_BUCKETS)
+        self.tick_seconds = Histogram(
+            "callbridge_tick_seconds", "Duration of one tick of the media plane.", TICK_BUCKETS
+        )
         self.tick_lateness = Histogram("callbridge_tick_lateness_seconds", "How late a tick began.", TICK_BUCKETS)
         self.packets = Counter("callbridge_packets_total", "RTP packets by what became of them.", "kind")
         self.audio = Counter("callbridge_audio_seconds_total", "Seconds of audio by what became of them.", "fate")

@@ -84,7 +84,8 @@ class Feeds:
         self._feeds[feed] = None
         return feed
 
-    def publish(self, event: Published) -> None:
+    def offer(self, event: Published) -> None:
+        """To every listener. Never waits."""
         for feed in tuple(self._feeds):
             feed.offer(event)
 

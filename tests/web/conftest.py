@@ -75,7 +75,7 @@ class FakeCalls:
     def happen(self, event: Published, *, is_stored: bool = True) -> None:
         if is_stored:
             self.stored.append(event)
-        self.feeds.publish(event)
+        self.feeds.offer(event)
 
 
 class FakeExternalMedia:
