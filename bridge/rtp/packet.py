@@ -37,7 +37,7 @@ class RtpPacket(NamedTuple):
     """One RTP packet. `payload` excludes padding; numbers are as on the wire."""
 
     payload_type: int
-    sequence_number: int
+    sequence: int
     timestamp: int
     ssrc: int
     payload: bytes
@@ -47,30 +47,11 @@ class RtpPacket(NamedTuple):
     padding_bytes: int = 0
     "Including the count itself; 0 for none."
 
-    @classmethod
-    def parse(cls, data: bytes) -> RtpPacket:
-        """The packet in a datagram, RTCP or not (`is_rtcp`). Raises MalformedPacket naming what is wrong."""
-        if len(data) < HEADER_BYTES:
-            raise MalformedPacket("shorter than an RTP header")
-        first, second, sequence, timestamp, ssrc = _HEADER.unpack_from(data)
-        if first == 0x80:  # no padding, extension or CSRC: nearly every packet of telephony
-            return cls(second & 0x7F, sequence, timestamp, ssrc, data[HEADER_BYTES:], second > 127)
-        if first >> 6 != 2:
-            raise MalformedPacket(f"RTP version {first >> 6}")
-        at = HEADER_BYTES + 4 * (first & 0x0F)
-        csrc = _parse_csrc(data, at)
-        extension = None
-        if first & 0x10:
-            extension, at = _parse_extension(data, at)
-        padding = _padding_bytes(data, at) if first & 0x20 else 0
-        payload = data[at : len(data) - padding]
-        return cls(second & 0x7F, sequence, timestamp, ssrc, payload, second > 127, csrc, extension, padding)
-
     def build(self) -> bytes:
         """The packet on the wire. Padding is zeros but for its count."""
         first = 0x80 | (0x20 if self.padding_bytes else 0) | (0x10 if self.extension else 0) | len(self.csrc)
         second = (0x80 if self.marker else 0) | self.payload_type
-        parts = [_HEADER.pack(first, second, self.sequence_number, self.timestamp, self.ssrc)]
+        parts = [_HEADER.pack(first, second, self.sequence, self.timestamp, self.ssrc)]
         parts += [_WORD.pack(source) for source in self.csrc]
         if self.extension:
             parts += [_EXTENSION.pack(self.extension.profile, len(self.extension.data) // 4), self.extension.data]
@@ -95,6 +76,25 @@ def classify(data: bytes) -> DatagramKind:
     if first <= 3:
         return DatagramKind.STUN
     return DatagramKind.DTLS if 20 <= first <= 63 else DatagramKind.OTHER
+
+
+def parse_rtp(data: bytes) -> RtpPacket:
+    """The packet in a datagram, RTCP or not (`is_rtcp`). Raises MalformedPacket naming what is wrong."""
+    if len(data) < HEADER_BYTES:
+        raise MalformedPacket("shorter than an RTP header")
+    first, second, sequence, timestamp, ssrc = _HEADER.unpack_from(data)
+    if first == 0x80:  # no padding, extension or CSRC: nearly every packet of telephony
+        return RtpPacket(second & 0x7F, sequence, timestamp, ssrc, data[HEADER_BYTES:], second > 127)
+    if first >> 6 != 2:
+        raise MalformedPacket(f"RTP version {first >> 6}")
+    at = HEADER_BYTES + 4 * (first & 0x0F)
+    csrc = _parse_csrc(data, at)
+    extension = None
+    if first & 0x10:
+        extension, at = _parse_extension(data, at)
+    padding = _padding_bytes(data, at) if first & 0x20 else 0
+    payload = data[at : len(data) - padding]
+    return RtpPacket(second & 0x7F, sequence, timestamp, ssrc, payload, second > 127, csrc, extension, padding)
 
 
 def _parse_csrc(data: bytes, end: int) -> tuple[int, ...]:

@@ -6,28 +6,25 @@ Exactly half a turn away, which RFC 1982 leaves undefined, counts as the past.
 
 from __future__ import annotations
 
-UINT16 = 1 << 16
-UINT32 = 1 << 32
+
+def signed16(difference: int) -> int:
+    """A difference of two 16 bit numbers, as how far the first is ahead of the second: -32768 to 32767."""
+    return ((difference + 0x8000) & 0xFFFF) - 0x8000
 
 
-def difference16(a: int, b: int) -> int:
-    """How far the 16 bit number `a` is ahead of `b`: -32768 to 32767."""
-    return ((a - b + 0x8000) & 0xFFFF) - 0x8000
-
-
-def difference32(a: int, b: int) -> int:
-    """How far the 32 bit number `a` is ahead of `b`: -2**31 to 2**31 - 1."""
-    return ((a - b + 0x8000_0000) & 0xFFFF_FFFF) - 0x8000_0000
+def signed32(difference: int) -> int:
+    """The same for 32 bit numbers."""
+    return ((difference + 0x8000_0000) & 0xFFFF_FFFF) - 0x8000_0000
 
 
 def is_newer16(a: int, b: int) -> bool:
     """Whether the 16 bit number `a` comes after `b`."""
-    return difference16(a, b) > 0
+    return signed16(a - b) > 0
 
 
 def is_newer32(a: int, b: int) -> bool:
     """Whether the 32 bit number `a` comes after `b`."""
-    return difference32(a, b) > 0
+    return signed32(a - b) > 0
 
 
 def add16(a: int, n: int) -> int:
@@ -43,9 +40,9 @@ def add32(a: int, n: int) -> int:
 def extend16(value: int, near: int) -> int:
     """The number congruent to the 16 bit `value` that is nearest to `near`, an unwrapped number. May be negative, just
     after the start of a stream that began near 0."""
-    return near + difference16(value, near & 0xFFFF)
+    return near + signed16(value - near)
 
 
 def extend32(value: int, near: int) -> int:
     """The number congruent to the 32 bit `value` that is nearest to `near`, an unwrapped number."""
-    return near + difference32(value, near & 0xFFFF_FFFF)
+    return near + signed32(value - near)

@@ -3,20 +3,8 @@ is stated as 8000 Hz: an error of RFC 1890 that was kept."""
 
 from __future__ import annotations
 
-from rtpcodecs.contract import Codec, Decoder, Encoder, Samples
-from rtpcodecs.lavc import LavcDecoder, encode_block, open_decoder, open_encoder
-
-
-class G722Encoder:
-    """An Encoder through libavcodec. Takes any even number of samples."""
-
-    def __init__(self) -> None:
-        self._context = open_encoder("g722", 16000)
-
-    def encode(self, samples: Samples) -> bytes:
-        if not len(samples) or len(samples) % 2:
-            raise ValueError("G722: samples come in pairs")
-        return encode_block(self._context, samples)
+from rtpcodecs.contract import Codec, Decoder, Encoder
+from rtpcodecs.lavc import LavcDecoder, LavcEncoder, open_decoder
 
 
 def _whole(payload: bytes) -> list[bytes]:
@@ -27,8 +15,14 @@ def _decoder(fmtp: str) -> Decoder:
     return LavcDecoder(open_decoder("g722", 16000), 16000, _whole)
 
 
+def _encoder_options(n_samples: int) -> dict[str, str]:
+    if not n_samples or n_samples % 2:
+        raise ValueError("G722: samples come in pairs")
+    return {"frame_size": str(n_samples)}
+
+
 def _encoder() -> Encoder:
-    return G722Encoder()
+    return LavcEncoder("g722", 16000, _encoder_options)
 
 
 G722 = Codec(

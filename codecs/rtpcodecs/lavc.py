@@ -28,7 +28,7 @@ def open_decoder(name: str, rate_hz: int, *, sample_format: str = "") -> Any:
     return context
 
 
-def open_encoder(name: str, rate_hz: int, *, options: dict[str, str] | None = None) -> Any:
+def open_encoder(name: str, rate_hz: int, options: dict[str, str]) -> Any:
     """A mono 16 bit libavcodec encoder."""
     from fractions import Fraction
 
@@ -40,8 +40,7 @@ def open_encoder(name: str, rate_hz: int, *, options: dict[str, str] | None = No
     context.format = "s16"
     context.time_base = Fraction(1, rate_hz)
     context.thread_count = 1
-    if options:
-        context.options = options
+    context.options = options
     return context
 
 
@@ -107,6 +106,29 @@ class LavcDecoder:
 
     def conceal(self, n_samples: int) -> Samples:
         return self._concealment.lost(n_samples)
+
+
+class LavcEncoder:
+    """An Encoder through libavcodec. The first packet decides how long all are: raises ValueError for another length, and
+    for one that the format does not have.
+
+    `options` gives libavcodec's options for packets of that many samples, or raises ValueError.
+    """
+
+    def __init__(self, name: str, sample_rate_hz: int, options: Callable[[int], dict[str, str]]) -> None:
+        self._name = name
+        self._sample_rate_hz = sample_rate_hz
+        self._options = options
+        self._context: Any = None
+        self._packet_samples = 0
+
+    def encode(self, samples: Samples) -> bytes:
+        if self._context is None:
+            self._context = open_encoder(self._name, self._sample_rate_hz, self._options(len(samples)))
+            self._packet_samples = len(samples)
+        if len(samples) != self._packet_samples:
+            raise ValueError(f"{self._name}: {len(samples)} samples, not {self._packet_samples} as in the first packet")
+        return encode_block(self._context, samples)
 
 
 def frames_of(payload: bytes, frame_bytes: int, name: str) -> list[bytes]:

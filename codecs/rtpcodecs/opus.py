@@ -7,14 +7,12 @@ gives no way to libopus' `decode_fec`, so a lost packet is concealed as in every
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
 from rtpcodecs.concealment import Concealment
 from rtpcodecs.contract import Codec, Decoder, Encoder, Samples
-from rtpcodecs.lavc import decode_packet, encode_block, open_decoder, open_encoder, to_int16
+from rtpcodecs.lavc import LavcEncoder, decode_packet, open_decoder, to_int16
 
 CLOCK_HZ = 48000
 RATE_HZ = 16000
@@ -82,27 +80,11 @@ class OpusDecoder:
         return self._concealment.lost(n_samples)
 
 
-class OpusEncoder:
-    """An Encoder of 16 kHz mono, 10, 20, 40 or 60 ms a packet: the first packet decides, the others must be alike."""
-
-    def __init__(self) -> None:
-        self._context: Any = None
-        self._samples = 0
-
-    def encode(self, samples: Samples) -> bytes:
-        if self._context is None:
-            self._open(len(samples))
-        if len(samples) != self._samples:
-            raise ValueError(f"OPUS: {len(samples)} samples, not {self._samples} as in the first packet")
-        return encode_block(self._context, samples)
-
-    def _open(self, n_samples: int) -> None:
-        frame_ms = n_samples * 1000 / RATE_HZ
-        if frame_ms not in ENCODER_MS:
-            raise ValueError(f"OPUS: {frame_ms:g} ms is not a packet's length")
-        options = {"application": "voip", "frame_duration": f"{frame_ms:g}"}
-        self._context = open_encoder("libopus", RATE_HZ, options=options)
-        self._samples = n_samples
+def _encoder_options(n_samples: int) -> dict[str, str]:
+    frame_ms = n_samples * 1000 / RATE_HZ
+    if frame_ms not in ENCODER_MS:
+        raise ValueError(f"OPUS: {frame_ms:g} ms is not a packet's length")
+    return {"application": "voip", "frame_duration": f"{frame_ms:g}"}
 
 
 def _decoder(fmtp: str) -> Decoder:
@@ -110,7 +92,7 @@ def _decoder(fmtp: str) -> Decoder:
 
 
 def _encoder() -> Encoder:
-    return OpusEncoder()
+    return LavcEncoder("libopus", RATE_HZ, _encoder_options)
 
 
 OPUS = Codec(
