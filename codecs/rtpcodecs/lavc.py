@@ -109,8 +109,8 @@ class LavcDecoder:
 
 
 class LavcEncoder:
-    """An Encoder through libavcodec. The first packet decides how long all are: raises ValueError for another length, and
-    for one that the format does not have.
+    """An Encoder through libavcodec. The first packet decides how long all are: raises ValueError for another
+    length, and for one that the format does not have.
 
     `options` gives libavcodec's options for packets of that many samples, or raises ValueError.
     """
