@@ -69,7 +69,7 @@ class SipSettings:
 class RtpSettings:
     """[rtp]"""
 
-    bind: str = "0.0.0.0"  # noqa: S104 - media comes from everywhere; the port is told in SDP only
+    bind: str = "0.0.0.0"
     ports: tuple[int, ...] = (20000, 39999)
     "First and last port; RTP takes even ones, RTCP the odd one above."
     advertise: str = ""
@@ -187,11 +187,24 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "log.format": ("auto", "json", "text"),
 }
 AT_LEAST: dict[str, float] = {
-    "service.max_legs": 1, "service.tick_ms": 10, "service.drain_s": 0, "stt.chunk_ms": 20, "stt.replay_s": 1,
-    "stt.turn_wait_s": 0, "gate.preroll_ms": 0, "gate.hangover_ms": 100, "gate.turn_end_ms": 100, "gate.mute_after_ms": 100,
-    "rtp.jitter_ms": 0, "rtp.jitter_max_ms": 20, "redis.partitions": 1, "redis.maxlen": 1, "redis.call_ttl_s": 1,
-    "spool.keep_s": 0, "sip.session_expires_s": 90,
-}  # fmt: skip
+    "service.max_legs": 1,
+    "service.tick_ms": 10,
+    "service.drain_s": 0,
+    "stt.chunk_ms": 20,
+    "stt.replay_s": 1,
+    "stt.turn_wait_s": 0,
+    "gate.preroll_ms": 0,
+    "gate.hangover_ms": 100,
+    "gate.turn_end_ms": 100,
+    "gate.mute_after_ms": 100,
+    "rtp.jitter_ms": 0,
+    "rtp.jitter_max_ms": 20,
+    "redis.partitions": 1,
+    "redis.maxlen": 1,
+    "redis.call_ttl_s": 1,
+    "spool.keep_s": 0,
+    "sip.session_expires_s": 90,
+}
 
 
 def build(kind: type[T], table: Mapping[str, Any], path: str, problems: list[str]) -> T:

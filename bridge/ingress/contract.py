@@ -11,9 +11,9 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from rtpcodecs.contract import Codec
 
 from bridge.rtp.srtp import SrtpKeys
+from rtpcodecs.contract import Codec
 
 
 @dataclass(frozen=True, slots=True)

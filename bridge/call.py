@@ -1,0 +1,244 @@
+"""One call, from the first ring to its last event. The file to read first.
+
+ingress   -> Call(offer)          ports are reserved, nothing is heard yet
+answered  -> call.started         call time 0; each leg gets its row in the plane and its transcription
+...          leg.gate, transcript.*, turn.ended     (see `bridge.leg`)
+ended     -> legs close after the tick that reads what had arrived; last audio, Finalize/CloseStream, last words
+all done  -> call.ended           with every leg's ledger; the call's last event
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import structlog
+
+from bridge.config import GateSettings, SttSettings
+from bridge.ingress.contract import CallControl, CallOffer, LegOffer
+from bridge.leg import Leg, Wiring
+from bridge.model import Cause
+from bridge.publish import events
+
+LAST_WORDS = 20.0  # s after the end of a call within which its last event comes out, whatever a provider does
+ROLES = ("caller", "agent")
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class CallPlan:
+    """The settings of one call, after routes."""
+
+    gate: GateSettings
+    stt: SttSettings
+    labels: dict[str, str]
+
+
+class Call:
+    """See the module. Synchronous; `now` is monotonic seconds."""
+
+    def __init__(
+        self,
+        offer: CallOffer,
+        *,
+        plan: CallPlan,
+        control: CallControl,
+        wiring: Wiring,
+        admit: Callable[[int], None],
+        on_over: Callable[[Call], None],
+        now: float,
+    ) -> None:
+        """Raises CapacityError; nothing is left behind then."""
+        self.id = uuid.uuid4().hex
+        self.offer = offer
+        self._plan = plan
+        self._control = control
+        self._wiring = wiring
+        self._admit = admit
+        self._on_over = on_over
+        self._legs: list[Leg] = []
+        self._opened_at = now
+        self._opened_unix_ms = wiring.unix_ms()
+        self._zero: float | None = None
+        self._ended_at: float | None = None
+        self._reason = ""
+        self.is_over = False
+        try:
+            for leg in offer.legs:
+                self._open_leg(leg)
+        except BaseException:
+            for opened in self._legs:
+                opened.close(now)
+            raise
+
+    # -- what an ingress says -------------------------------------------------------------------------------------
+
+    @property
+    def legs(self) -> Sequence[Leg]:
+        """Every leg that ever was, in order of appearance."""
+        return self._legs
+
+    def _open_leg(self, offer: LegOffer) -> Leg:
+        self._admit(1)
+        n = len(self._legs)
+        role = offer.role or (ROLES[n] if n < len(ROLES) else f"party{n + 1}")
+        leg = Leg(
+            f"leg{n + 1}",
+            replace(offer, role=role),
+            party=self,
+            wiring=self._wiring,
+            gate=self._plan.gate,
+            stt=self._plan.stt,
+        )
+        self._legs.append(leg)
+        return leg
+
+    def answered(self, now: float) -> None:
+        """See `IngressCall`."""
+        if self._zero is not None or self._ended_at is not None:
+            return
+        self._zero = now
+        offer, wiring = self.offer, self._wiring
+        wiring.publish(
+            events.call_started(
+                self.id,
+                wiring.unix_ms(),
+                ingress=offer.ingress,
+                from_=offer.from_,
+                to=offer.to,
+                legs=[leg.describe() for leg in self._legs],
+                correlation=offer.correlation,
+                labels=self._plan.labels,
+            )
+        )
+        log.info("call started", call=self.id, ingress=offer.ingress, n=len(self._legs))
+        for leg in self._legs:
+            leg.start(now, now)
+
+    def add_leg(self, offer: LegOffer, now: float) -> Leg:
+        """See `IngressCall`."""
+        leg = self._open_leg(offer)
+        if self._zero is not None and self._ended_at is None:
+            leg.start(self._zero, now)
+            self._wiring.publish(
+                events.leg_started(
+                    self.id,
+                    self._wiring.unix_ms(),
+                    leg=leg.id,
+                    role=leg.role,
+                    codec=leg.codec,
+                    participant=leg.participant,
+                )
+            )
+        return leg
+
+    def ended(self, reason: str, now: float) -> None:
+        """See `IngressCall`. The legs are closed by the next tick, behind the audio that has already arrived."""
+        if self._ended_at is not None:
+            return
+        self._ended_at = now
+        self._reason = reason
+        log.info("call ending", call=self.id, reason=reason)
+        self._wiring.after_read(self._close_legs)
+
+    def end_leg(self, leg: Leg, now: float) -> None:
+        """One leg is gone, the others go on; the call ends with its last leg."""
+        if self._ended_at is None and all(other is leg or other.is_closed for other in self._legs):
+            self.ended("hangup", now)
+        leg.close(now)
+
+    def _close_legs(self, now: float) -> None:
+        """The last audio goes out, then the end of each stream."""
+        for leg in self._legs:
+            leg.close(now)
+        self._wiring.arm(self, now + LAST_WORDS)
+
+    # -- what its own legs say --------------------------------------------------------------------------------------
+
+    def spoke(self, leg: Leg, now: float) -> None:
+        """See `bridge.leg.Party`."""
+        for other in self._legs:
+            if other is not leg and not other.is_done:
+                other.other_speaks(now)
+
+    def leg_done(self, leg: Leg, now: float) -> None:
+        """See `bridge.leg.Party`."""
+        if self._ended_at is None:
+            self._wiring.publish(
+                events.leg_ended(
+                    self.id,
+                    self._wiring.unix_ms(),
+                    leg=leg.id,
+                    role=leg.role,
+                    codec=leg.codec,
+                    participant=leg.participant,
+                )
+            )
+        elif all(other.is_done for other in self._legs):
+            self._finish(now)
+
+    def handle_timer(self, now: float) -> None:
+        """Last words were waited for long enough."""
+        if self._ended_at is not None and now >= self._ended_at + LAST_WORDS:
+            self._finish(now)
+
+    def _finish(self, now: float) -> None:
+        if self.is_over:
+            return
+        self.is_over = True
+        if self._zero is not None:
+            assert self._ended_at is not None
+            duration = self._ended_at - self._zero
+            legs = {leg.id: leg.ledger(now) for leg in self._legs}
+            wiring = self._wiring
+            wiring.publish(
+                events.call_ended(self.id, wiring.unix_ms(), reason=self._reason, duration_s=duration, legs=legs)
+            )
+            log.info("call ended", call=self.id, reason=self._reason, ms=round(duration * 1000))
+        self._on_over(self)
+
+    # -- what the API says ------------------------------------------------------------------------------------------
+
+    @property
+    def reason(self) -> str:
+        """Why it ended; empty while it runs."""
+        return self._reason
+
+    @property
+    def is_ending(self) -> bool:
+        return self._ended_at is not None
+
+    def hang_up(self, reason: str, now: float) -> None:
+        """Ends it from our side: api, drain or timeout."""
+        if self._ended_at is None:
+            self.ended(reason, now)
+            self._control.hang_up()
+
+    def act(self, leg: str, verb: str, now: float) -> bool:
+        """An API verb on one leg. False: no such leg."""
+        found = next((each for each in self._legs if each.id == leg and not each.is_done), None)
+        if found is None:
+            return False
+        if verb == "resume":
+            found.signal(Cause.PAUSED, "api", False, now)
+            found.signal(Cause.HOLD, "api", False, now)
+        else:
+            cause = {"hold": Cause.HOLD, "mute": Cause.MUTE, "unmute": Cause.MUTE, "pause": Cause.PAUSED}[verb]
+            found.signal(cause, "api", verb != "unmute", now)
+        return True
+
+    def snapshot(self, now: float) -> dict[str, Any]:
+        """JSON-ready, for `GET /v1/calls`."""
+        return {
+            "id": self.id,
+            "ingress": self.offer.ingress,
+            "since": events.rfc3339(self._opened_unix_ms),
+            "from": self.offer.from_,
+            "to": self.offer.to,
+            "labels": self._plan.labels,
+            "state": "ending" if self.is_ending else "running" if self._zero is not None else "ringing",
+            "call_s": round(now - self._zero, 3) if self._zero is not None else None,
+            "legs": [leg.snapshot(now) for leg in self._legs],
+        }

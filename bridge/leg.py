@@ -1,0 +1,459 @@
+"""One party's audio in a call: from the plane's outputs to events, top to bottom.
+
+plane   Audio     -> speech-to-text, in call time
+        Gate      -> `leg.gate`; a closing gate flushes: Finalize, then keepalive
+        Speaking  -> turns
+stt     Interim, Final, Finalized, Lost, Restored -> events and turns
+turns   TurnEnded -> `turn.ended`
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import structlog
+from numpy.typing import NDArray
+
+from bridge.config import GateSettings, SttSettings
+from bridge.errors import InvalidState
+from bridge.gate.turns import Turns
+from bridge.ingress.contract import LegOffer, MediaOffer
+from bridge.media.plane import Audio, Books, Gate, Output, Plane, Speaking, TelephoneEvent
+from bridge.metrics import Metrics
+from bridge.model import AudioFormat, Cause
+from bridge.net.datagrams import MediaPort, MediaSockets
+from bridge.net.rtcp_reports import RtcpReports
+from bridge.publish import events
+from bridge.publish.events import Event
+from bridge.rtp.receiver import PayloadType
+from bridge.rtp.srtp import SrtpReceiver
+from bridge.stt.events import Final, Finalized, Finished, Interim, Lost, Restored, SttEvent
+from bridge.stt.transcriber import Transcriber
+from rtpcodecs.telephone_event import parse as parse_event
+
+WEBRTC_AUDIO = AudioFormat("linear16", 16000)
+TAKES_OVER_AFTER = 0.5  # s of speech on one leg that end a silent turn of another
+log = structlog.get_logger()
+
+
+class Stt(Protocol):
+    """A leg's transcription with its driver; made by the composition root."""
+
+    transcriber: Transcriber
+
+    def wake(self) -> None:
+        """The transcriber was told something: carry out its commands, deliver its events."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Wiring:
+    """What all legs of a process share."""
+
+    plane: Plane
+    sockets: MediaSockets
+    reports: RtcpReports
+    publish: Callable[[Event], None]
+    open_stt: Callable[[AudioFormat, SttSettings, Callable[[list[SttEvent]], None]], Stt]
+    arm: Callable[[Timed, float], None]
+    "Calls `handle_timer` of the object once `now` has passed the given time."
+    after_read: Callable[[Callable[[float], None]], None]
+    "Calls back in the next tick, with `now`, once everything that had arrived was read."
+    seats: list[Leg | None]
+    "Who sits in which row of the plane."
+    unix_ms: Callable[[], int]
+    now: Callable[[], float]
+    metrics: Metrics
+    advertise: Callable[[tuple[str, int] | None], str]
+    "Our media address that faces a peer."
+    dtmf_events: bool
+
+
+class Timed(Protocol):
+    """Something with a deadline."""
+
+    def handle_timer(self, now: float) -> None: ...
+
+
+class Party(Protocol):
+    """The call, as its legs see it."""
+
+    id: str
+
+    def spoke(self, leg: Leg, now: float) -> None:
+        """The leg has spoken for long enough to have taken over."""
+        ...
+
+    def leg_done(self, leg: Leg, now: float) -> None:
+        """The leg's last event is out."""
+        ...
+
+    def end_leg(self, leg: Leg, now: float) -> None:
+        """The leg's audio has ended, the call may go on."""
+        ...
+
+
+class Leg:
+    """See the module. Until `start` only its port is reserved."""
+
+    def __init__(
+        self, name: str, offer: LegOffer, *, party: Party, wiring: Wiring, gate: GateSettings, stt: SttSettings
+    ) -> None:
+        self.id = name
+        self.role = offer.role
+        self.participant = offer.participant
+        self._offer = offer
+        self._party = party
+        self._wiring = wiring
+        self._gate = gate
+        self._stt_settings = stt
+        self._port: MediaPort | None = wiring.sockets.open_pair() if offer.media is not None else None
+        self.audio = _audio_of(offer.media)
+        self.codec = offer.media.formats[0].codec.name if offer.media is not None else "OPUS"
+        self._sources: dict[Cause, set[str]] = {Cause.HOLD: set(), Cause.MUTE: set(), Cause.PAUSED: set()}
+        if offer.on_hold:
+            self._sources[Cause.HOLD].add("signalling")
+        self._row = -1
+        self._zero = 0.0
+        self._started_at = 0.0
+        self._closed_at: float | None = None
+        self._is_finished = False
+        self._books: Books | None = None
+        self._gate_state: dict[str, Any] = {"state": "closed", "cause": str(Cause.SILENCE), "since": 0.0}
+        self._speaking_since: float | None = None
+        self._last_event = -1
+
+    # -- life ---------------------------------------------------------------------------------------------------
+
+    def start(self, zero: float, now: float) -> None:
+        """The call was answered at `zero` (monotonic): from now on the leg is received and transcribed."""
+        wiring = self._wiring
+        self._zero, self._started_at = zero, now
+        self._turns = Turns(turn_end=self._gate.turn_end_ms / 1000, wait=self._stt_settings.turn_wait_s, zero=zero)
+        track = wiring.plane.open_leg(self.audio, self._gate, now)
+        self._row = track.row
+        wiring.seats[self._row] = self
+        self._stt = wiring.open_stt(self.audio, self._stt_settings, self._on_stt)
+        if self._port is not None:
+            assert self._offer.media is not None
+            wiring.reports.open(self._row, self._port, now)
+            self._receive(self._offer.media)
+            wiring.sockets.attach(self._port, self._row)
+        for cause, sources in self._sources.items():
+            if sources:
+                wiring.plane.signal(self._row, cause, True, now)
+        self._stt.transcriber.start(now)
+        self._stt.wake()
+
+    @property
+    def row(self) -> int:
+        """Its row in the plane; -1 before `start`."""
+        return self._row
+
+    @property
+    def is_closed(self) -> bool:
+        """Its audio has ended; its last words may still come."""
+        return self._closed_at is not None
+
+    @property
+    def is_done(self) -> bool:
+        """Its last event is out."""
+        return self._is_finished
+
+    def close(self, now: float) -> None:
+        """No more audio comes: hands over the rest, ends the stream; `Finished` follows once the last words are in.
+        Call it after the tick has read what had arrived."""
+        if self._closed_at is not None:
+            return
+        self._closed_at = now
+        if self._row < 0:
+            self._release_port()
+            self._finish(now)
+            return
+        plane = self._wiring.plane
+        for output in plane.close_leg(self._row, now):
+            self.on_output(output, now)
+        self._books = plane.books(self._row)
+        if self._port is not None:
+            self._wiring.reports.close(self._row, now)
+        self._release_port()
+        plane.free_leg(self._row)
+        self._wiring.seats[self._row] = None
+        self._turns.hang_up(now)
+        self._stt.transcriber.finish(now)
+        self._stt.wake()
+
+    def _release_port(self) -> None:
+        if self._port is not None:
+            self._wiring.sockets.release(self._port)
+            self._port = None
+
+    def _finish(self, now: float) -> None:
+        if self._is_finished:
+            return
+        self._is_finished = True
+        if self._row >= 0:
+            self._turns.finalized(math.inf, now)
+            self._publish_turns()
+        self._party.leg_done(self, now)
+
+    # -- what an ingress and the API say ----------------------------------------------------------------------------
+
+    @property
+    def local(self) -> tuple[str, int]:
+        """See `IngressLeg`."""
+        if self._port is None:
+            raise InvalidState("a leg without RTP has no port")
+        media = self._offer.media
+        return self._wiring.advertise(media.remote if media else None), self._port.port
+
+    def hold(self, on: bool, now: float) -> None:
+        """Signalled hold."""
+        self.signal(Cause.HOLD, "signalling", on, now)
+
+    def signal(self, cause: Cause, source: str, on: bool, now: float) -> None:
+        """Hold, mute or pause as said by `source`; holds as long as any source says so. Idempotent."""
+        sources = self._sources[cause]
+        before = bool(sources)
+        (sources.add if on else sources.discard)(source)
+        if bool(sources) == before or self._row < 0 or self._closed_at is not None:
+            return
+        self._wiring.plane.signal(self._row, cause, on, now)
+        if cause is Cause.PAUSED and on:
+            self._stt.transcriber.purge(now)
+            self._stt.wake()
+
+    def media_changed(self, media: MediaOffer, now: float) -> None:
+        """See `IngressLeg`. The leg keeps the rate it began with; a narrower or wider codec is fitted to it."""
+        self._offer = LegOffer(role=self.role, participant=self.participant, media=media)
+        if self._row >= 0 and self._closed_at is None and self._port is not None:
+            self._receive(media)
+
+    def _receive(self, media: MediaOffer) -> None:
+        types = {entry.payload_type: PayloadType(entry.codec, entry.fmtp) for entry in media.formats}
+        self._wiring.plane.receive_rtp(
+            self._row,
+            types,
+            event=media.telephone_event,
+            comfort=media.comfort_noise,
+            remote=media.remote,
+            srtp=SrtpReceiver(media.srtp) if media.srtp is not None else None,
+        )
+        self._wiring.reports.media_changed(
+            self._row, media.remote, is_muxed=media.rtcp_mux, is_secure=media.srtp is not None
+        )
+
+    def speaker_changed(self, *, role: str, participant: str, now: float) -> None:
+        """See `IngressLeg`."""
+        if (role or self.role, participant) == (self.role, self.participant):
+            return
+        self.role, self.participant = role or self.role, participant
+        self._publish(events.leg_started, codec=self.codec, participant=participant)
+
+    def ended(self, now: float) -> None:
+        """See `IngressLeg`."""
+        self._wiring.after_read(lambda read_at: self._party.end_leg(self, read_at))
+
+    def push_pcm(self, samples: NDArray[np.int16], *, start: float, now: float) -> None:
+        """See `IngressLeg`."""
+        if self._row >= 0 and self._closed_at is None:
+            self._wiring.plane.push_pcm(self._row, samples, start, now)
+
+    # -- what the plane says ------------------------------------------------------------------------------------------
+
+    def on_output(self, output: Output, now: float) -> None:
+        """One output of the tick that carries this leg's row."""
+        if isinstance(output, Audio):
+            self._stt.transcriber.send_audio(output.data, output.start - self._zero, now)
+            self._stt.wake()
+        elif isinstance(output, Gate):
+            self._on_gate(output, now)
+        elif isinstance(output, Speaking):
+            self._on_speaking(output, now)
+        else:
+            self._on_telephone_event(output)
+
+    def _on_gate(self, output: Gate, now: float) -> None:
+        change, since = output.change, max(output.at - self._zero, 0.0)
+        cause = change.cause
+        was_open = self._gate_state["state"] == "open"
+        self._gate_state = {"state": "open" if change.is_open else "closed", "cause": cause, "since": round(since, 3)}
+        log.debug("gate", call=self._party.id, leg=self.id, state=self._gate_state["state"], reason=change.reason)
+        self._publish(events.leg_gate, cause=None if cause is None else str(cause), since=since)
+        if was_open and not change.is_open and self._closed_at is None:
+            self._stt.transcriber.finalize(now)
+            self._stt.wake()
+        self._turns.closed(cause, since, now)
+        self._publish_turns()
+
+    def _on_speaking(self, output: Speaking, now: float) -> None:
+        at = max(output.at - self._zero, 0.0)
+        if output.is_speaking:
+            self._speaking_since = at
+            self._turns.begins(at, now)
+            self._wiring.arm(self, now + TAKES_OVER_AFTER)
+        else:
+            self._turns.speech(self._speaking_since if self._speaking_since is not None else at, at, now)
+            self._speaking_since = None
+        self._publish_turns()
+
+    def _on_telephone_event(self, output: TelephoneEvent) -> None:
+        if not self._wiring.dtmf_events:
+            return
+        try:
+            event = parse_event(output.payload)
+        except ValueError:
+            return
+        if event.is_end and output.timestamp != self._last_event:
+            self._last_event = output.timestamp
+            if event.digit:
+                self._publish(events.dtmf, digit=event.digit, duration_ms=event.duration * 1000 // 8000)
+
+    def other_speaks(self, now: float) -> None:
+        """Another leg has taken over."""
+        if self._row >= 0:
+            self._turns.other_speaks(now)
+            self._publish_turns()
+
+    # -- what speech-to-text says -------------------------------------------------------------------------------------
+
+    def _on_stt(self, heard: list[SttEvent]) -> None:
+        now = self._wiring.now()
+        for event in heard:
+            if isinstance(event, Interim):
+                self._on_interim(event)
+            elif isinstance(event, Final):
+                self._on_final(event, now)
+            elif isinstance(event, Finalized):
+                self._turns.finalized(event.through, now)
+            elif isinstance(event, Lost):
+                log.warning("stt lost", call=self._party.id, leg=self.id, provider=event.provider, reason=event.reason)
+                self._publish(events.stt_lost, provider=event.provider, reason=event.reason)
+            elif isinstance(event, Restored):
+                log.info("stt restored", call=self._party.id, leg=self.id, provider=event.provider)
+                gap, replayed = event.gap_s, event.replayed_s
+                self._publish(
+                    events.stt_restored, provider=event.provider, reason="reconnected", gap_s=gap, replayed_s=replayed
+                )
+            elif isinstance(event, Finished):
+                self._finish(now)
+        if not self._is_finished:
+            self._publish_turns()
+
+    def _on_interim(self, event: Interim) -> None:
+        if not self._stt_settings.interim:
+            return
+        self._publish(
+            events.transcript_interim,
+            text=event.text,
+            start=max(event.start, 0.0),
+            end=event.end,
+            utterance=f"{self.id}-{event.utterance}",
+            revision=event.revision,
+            words=event.words,
+        )
+
+    def _on_final(self, event: Final, now: float) -> None:
+        turn = self._turns.final(event.text, event.start, event.end, now)
+        self._publish(
+            events.transcript_final,
+            text=event.text,
+            start=max(event.start, 0.0),
+            end=event.end,
+            utterance=f"{self.id}-{event.utterance}",
+            turn=f"{self.id}-{turn}",
+            language=event.language,
+            confidence=event.confidence,
+            provider=event.provider,
+            words=event.words,
+        )
+
+    # -- turns and time ----------------------------------------------------------------------------------------------
+
+    def handle_timer(self, now: float) -> None:
+        """A deadline of this leg may have passed."""
+        if self._row < 0 or self._is_finished:
+            return
+        since = self._speaking_since
+        if since is not None and now - self._zero - since >= TAKES_OVER_AFTER:
+            self._party.spoke(self, now)
+        self._turns.handle_timer(now)
+        self._publish_turns()
+
+    def _publish_turns(self) -> None:
+        for turn in self._turns.take_events():
+            self._publish(
+                events.turn_ended,
+                text=turn.text,
+                start=max(turn.start, 0.0),
+                end=turn.end,
+                turn=f"{self.id}-{turn.turn}",
+                reason=turn.reason,
+                latency_ms=turn.latency_ms,
+            )
+            self._wiring.metrics.turn_latency.observe(turn.latency_ms / 1000)
+        deadline = self._turns.deadline()
+        if deadline is not None and not self._is_finished:
+            self._wiring.arm(self, deadline)
+
+    def _publish(self, make: Callable[..., Event], **data: Any) -> None:
+        wiring = self._wiring
+        wiring.publish(make(self._party.id, wiring.unix_ms(), leg=self.id, role=self.role, **data))
+
+    # -- books --------------------------------------------------------------------------------------------------------
+
+    def describe(self) -> dict[str, str]:
+        """As in `call.started`."""
+        described = {"leg": self.id, "role": self.role, "codec": self.codec}
+        return described | ({"participant": self.participant} if self.participant else {})
+
+    def snapshot(self, now: float) -> dict[str, Any]:
+        """For the API: what it is, its gate, its ledger so far."""
+        return {**self.describe(), "gate": self._gate_state, "ledger": self.ledger(now)}
+
+    def ledger(self, now: float) -> dict[str, Any]:
+        """The leg's books as the contract defines them; seconds."""
+        if self._row < 0:
+            return {"role": self.role}
+        books = self._books or self._wiring.plane.books(self._row)
+        spent = self._stt.transcriber.ledger(now)
+        end = self._closed_at if self._closed_at is not None else now
+        lasted = end - self._started_at
+        return {
+            "role": self.role,
+            "received_s": _s(books.received_s),
+            "sent_s": _s(spent.sent_s),
+            "replayed_s": _s(spent.replayed_s),
+            "padded_s": _s(spent.padded_s),
+            "concealed_s": _s(books.concealed_s),
+            "lost_s": _s(spent.lost_s),
+            "unsent_s": _s(spent.unsent_s),
+            "withheld_s": {cause: _s(seconds) for cause, seconds in books.withheld_s.items()},
+            "absent_s": _s(max(lasted - books.received_s, 0.0)),
+            "connected_s": _s(spent.connected_s),
+            "keepalives": spent.keepalives,
+            "sessions": spent.sessions,
+            "provider_s": _s(spent.provider_s),
+            "billable_s": _s(spent.billable_s),
+            "finals": spent.finals,
+            "packets": books.packets,
+        }
+
+
+def _s(seconds: float) -> float:
+    return round(seconds, 3)
+
+
+def _audio_of(media: MediaOffer | None) -> AudioFormat:
+    if media is None:
+        return WEBRTC_AUDIO
+    codec = media.formats[0].codec
+    if codec.wire_encoding == "mulaw":
+        return AudioFormat("mulaw", 8000)
+    if codec.wire_encoding == "alaw":
+        return AudioFormat("alaw", 8000)
+    return AudioFormat("linear16", codec.sample_rate_hz)

@@ -1,0 +1,65 @@
+"""Logging: structlog, JSON in service and colours on a terminal, one line per transition, fixed keys.
+
+Never transcript text, numbers, names or keys: `scrub` drops any field whose key says that it might hold one.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any
+
+import structlog
+
+from bridge.config import LogSettings
+
+FORBIDDEN = frozenset(
+    {
+        "text",
+        "transcript",
+        "words",
+        "from",
+        "from_",
+        "to",
+        "number",
+        "name",
+        "aor",
+        "participant",
+        "key",
+        "api_key",
+        "token",
+        "password",
+        "authorization",
+        "headers",
+        "body",
+        "sdp",
+        "digit",
+    }
+)
+
+
+def scrub(_: Any, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """The last line of defence: a forbidden key is dropped, and that it was there is said."""
+    for key in FORBIDDEN & event.keys():
+        event[key] = "[withheld]"
+    return event
+
+
+def configure(settings: LogSettings) -> None:
+    """Sets up the process's logging; once, by the composition root."""
+    on_terminal = settings.format == "text" or (settings.format == "auto" and sys.stderr.isatty())
+    render: Any = structlog.dev.ConsoleRenderer() if on_terminal else structlog.processors.JSONRenderer()
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            scrub,
+            structlog.processors.format_exc_info,
+            render,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, settings.level.upper())),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(name)s %(message)s")

@@ -1,0 +1,471 @@
+"""The media plane: one synchronous tick for all legs. Sans-IO; the file that carries the thousand legs.
+
+    push(arrivals)   a pass of datagrams, at most one per leg. The ordinary packet of every leg - the next one of a
+                     G.711 stream - is checked and appended for all legs together; whatever is not ordinary goes
+                     through that leg's `Receiver`, packet by packet.
+    tick(now)        gives up on holes, lets the ears hear every leg's next 32 ms in one batch, lets the gates decide,
+                     and returns what follows: audio to send, gates that moved, voices, digits.
+
+State of all legs is in arrays (`Lanes`, `History`, `Ears`, `Gates`); a leg that does nothing special costs no Python
+of its own. What a leg has of its own is its `Track`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bridge.config import GateSettings, RtpSettings
+from bridge.errors import CapacityError, MalformedPacket
+from bridge.gate.ears import FRAME, Ears
+from bridge.gate.gate import Change, Gates, Voice
+from bridge.media.arrivals import Arrivals
+from bridge.media.history import HISTORY, History
+from bridge.media.track import EXPAND, Track
+from bridge.model import POSITION_HZ, AudioFormat, Cause
+from bridge.rtp.lanes import MARKER, Lanes
+from bridge.rtp.latch import Latch
+from bridge.rtp.packet import is_rtcp, parse_rtp
+from bridge.rtp.receiver import AHEAD, JUMP, Frame, Kind, PayloadType, Receiver
+from bridge.rtp.srtp import SrtpReceiver
+
+RTP_HEADER_BYTES = 12
+ABSENT_AFTER = 0.1  # s without a packet: past any jitter, the leg's audio has stopped
+FORGET_AFTER = 0.2  # s of absence after which the detectors start afresh
+HEARD_PER_TICK = 12  # frames (0.38 s) of one leg that a tick may catch up with after a burst
+HALF_BAND = np.array([-0.0315, 0.0, 0.2815, 0.5, 0.2815, 0.0, -0.0315], np.float32)  # low-pass at 4 kHz for 16 kHz legs
+
+
+@dataclass(frozen=True, slots=True)
+class Audio:
+    """Audio that a provider shall hear, contiguous, in the leg's format; `start` is when its first sample was captured
+    (monotonic)."""
+
+    row: int
+    data: bytes
+    start: float
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """A gate moved; `at` is the capture time of the change's position (monotonic), `speech_end` of the last speech."""
+
+    row: int
+    change: Change
+    at: float
+    speech_end: float
+
+
+@dataclass(frozen=True, slots=True)
+class Speaking:
+    """Somebody began to speak at `at`, or stopped (monotonic capture time)."""
+
+    row: int
+    is_speaking: bool
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class TelephoneEvent:
+    """RFC 4733 payload as received; the same event comes several times with the same timestamp."""
+
+    row: int
+    payload: bytes
+    timestamp: int
+
+
+Output = Audio | Gate | Speaking | TelephoneEvent
+
+
+@dataclass(frozen=True, slots=True)
+class Books:
+    """What the plane knows for a leg's ledger. Seconds; `packets` as in the contract."""
+
+    received_s: float
+    sent_s: float
+    withheld_s: dict[str, float]
+    concealed_s: float
+    packets: dict[str, int]
+    foreign: int
+    malformed: int
+
+
+class Plane:
+    """Rows 0 to `capacity` - 1 are legs. Positions are in 1/8000 s of a leg's received audio."""
+
+    def __init__(self, *, capacity: int, chunk_ms: int, rtp: RtpSettings) -> None:
+        self.lanes = Lanes(capacity)
+        self.gates = Gates(capacity)
+        self._ears = Ears(capacity)
+        self._rtp = rtp
+        self._chunk = chunk_ms * POSITION_HZ // 1000
+        self._capacity = capacity
+        self._histories: dict[tuple[int, int], History] = {}
+        self._tracks: list[Track | None] = [None] * capacity
+        self._free = list(range(capacity - 1, -1, -1))
+        self._is_live = np.zeros(capacity, bool)
+        self._is_batched = np.zeros(capacity, bool)
+        "Plain RTP of a G.711 leg: its ordinary packets may take the batch path."
+        self._kind = np.zeros(capacity, np.int8)
+        self._heard = np.zeros(capacity, np.int64)
+        self._sent_to = np.zeros(capacity, np.int64)
+        self._sources: list[tuple[str, int] | None] = [None] * capacity
+        self._is_absent = np.zeros(capacity, bool)
+        self._waiting: set[int] = set()
+        self._out: list[Output] = []
+        self.on_rtcp: Callable[[int, bytes, tuple[str, int], float], None] = lambda *_: None
+
+    # -- legs -----------------------------------------------------------------------------------------------------
+
+    @property
+    def legs(self) -> int:
+        """Rows in use."""
+        return self._capacity - len(self._free)
+
+    def open_leg(self, audio: AudioFormat, gate: GateSettings, now: float) -> Track:
+        """A row for a new leg. Raises CapacityError. Its first gate state is among the next tick's outputs."""
+        if not self._free:
+            raise CapacityError("no free leg")
+        row = self._free.pop()
+        self.lanes.clear(row)
+        self.lanes.last_arrival[row] = now
+        self._ears.reset(row)
+        track = Track(row, history=self._history(audio), audio=audio)
+        self._tracks[row] = track
+        self._heard[row] = self._sent_to[row] = 0
+        self._is_batched[row] = self._is_absent[row] = False
+        self._sources[row] = None
+        self._kind[row] = KINDS.index(audio.encoding) if audio.rate_hz == POSITION_HZ else WIDE
+        self._is_live[row] = True
+        for change in self.gates.open_leg(row, gate, 0):
+            self._apply(change, now)
+        return track
+
+    def _history(self, audio: AudioFormat) -> History:
+        key = (audio.rate_hz, audio.bytes_per_sample)
+        if key not in self._histories:
+            dtype = np.int16 if audio.bytes_per_sample == 2 else np.uint8
+            self._histories[key] = History(self._capacity, rate_hz=audio.rate_hz, dtype=dtype)
+        return self._histories[key]
+
+    def receive_rtp(
+        self,
+        row: int,
+        types: Mapping[int, PayloadType],
+        *,
+        event: int | None,
+        comfort: frozenset[int],
+        remote: tuple[str, int] | None,
+        srtp: SrtpReceiver | None,
+    ) -> None:
+        """What the leg's RTP looks like, after each offer and answer."""
+        track = self._track(row)
+        if track.receiver is None or track.latch is None:
+            jitter, most = self._rtp.jitter_ms / 1000, self._rtp.jitter_max_ms / 1000
+            track.receiver = Receiver(self.lanes, row, jitter=jitter, jitter_max=most)
+            track.latch = Latch(remote)
+        else:
+            track.latch.reopen(remote)
+        track.srtp = srtp
+        track.receiver.configure(types, event=event, comfort=comfort)
+        same = all(kind.plain_bytes and kind.codec.wire_encoding == track.audio.encoding for kind in types.values())
+        self._is_batched[row] = srtp is None and same and track.audio.encoding in EXPAND
+
+    def close_leg(self, row: int, now: float) -> list[Output]:
+        """The leg's last outputs: what is still owed of an open gate. Its books stay until `free_leg`."""
+        track = self._track(row)
+        if track.receiver is not None:
+            self._play(track, track.receiver.flush())
+        end = int(self.lanes.position[row])
+        if track.is_open:
+            self._send(track, end)
+        self.gates.close_leg(row)
+        self._is_live[row] = self._is_batched[row] = self.lanes.is_plain[row] = False
+        self._waiting.discard(row)
+        last = [output for output in self._out if output.row == row]
+        self._out = [output for output in self._out if output.row != row]
+        return last
+
+    def free_leg(self, row: int) -> None:
+        """After `close_leg`, once its books were read."""
+        self._tracks[row] = None
+        self._free.append(row)
+
+    def _track(self, row: int) -> Track:
+        track = self._tracks[row]
+        assert track is not None, f"row {row} holds no leg"
+        return track
+
+    def signal(self, row: int, cause: Cause, on: bool, now: float) -> None:
+        """Hold, mute or pause, signalled or asked for; in force at once, told with the next tick's outputs."""
+        position = int(self.lanes.position[row])
+        for change in self.gates.signal(row, cause, on, position):
+            self._apply(change, now)
+        if not on:
+            self._ears.reset(row)
+
+    def capture_time(self, row: int, position: int) -> float:
+        """Monotonic time at which the audio at `position` was captured; NaN before any audio came."""
+        return float(self.lanes.origin[row]) + position / POSITION_HZ + self._track(row).shift_at(position)
+
+    def books(self, row: int) -> Books:
+        """The leg's figures as of now."""
+        track, position = self._track(row), int(self.lanes.position[row])
+        receiver, latch = track.receiver, track.latch
+        withheld = track.withheld.until(position)
+        sent = position - sum(withheld.values())
+        packets = {"received": int(self.lanes.received[row]), "lost": 0, "late": 0, "duplicate": 0}
+        if receiver is not None:
+            counts = receiver.counts
+            packets |= {"lost": counts.lost, "late": counts.late, "duplicate": counts.duplicate}
+            packets["received"] -= counts.duplicate + counts.late
+        return Books(
+            received_s=position / POSITION_HZ,
+            sent_s=sent / POSITION_HZ,
+            withheld_s={str(cause): n / POSITION_HZ for cause, n in withheld.items()},
+            concealed_s=track.concealed / POSITION_HZ,
+            packets=packets,
+            foreign=latch.foreign if latch else 0,
+            malformed=track.malformed + (receiver.counts.malformed + receiver.counts.unknown if receiver else 0),
+        )
+
+    # -- audio in -------------------------------------------------------------------------------------------------
+
+    def push(self, batch: Arrivals) -> None:
+        """A pass of datagrams. Nothing on the wire raises: it is taken, or counted and dropped."""
+        rows = np.array(batch.rows, np.int64)
+        n = len(rows)
+        words = np.ascontiguousarray(batch.data[:n, :RTP_HEADER_BYTES]).view(">u4").astype(np.int64)
+        times, lengths = np.array(batch.times), np.array(batch.lengths, np.int64)
+        lanes, sources = self.lanes, self._sources
+        units = lanes.payload_bytes[rows]
+        offsets = times - (units + lanes.position[rows]) / POSITION_HZ - lanes.shift[rows]
+        plain = lanes.is_plain[rows] & self._is_batched[rows]
+        plain &= (words[:, 0] & ~MARKER) == lanes.first_word[rows]
+        plain &= (words[:, 1] == lanes.timestamp[rows]) & (words[:, 2] == lanes.ssrc[rows])
+        plain &= lengths == units + RTP_HEADER_BYTES
+        plain &= (offsets < lanes.offset[rows] + JUMP) & (offsets > lanes.origin[rows] - AHEAD)
+        plain &= np.array([sources[row] == source for row, source in zip(batch.rows, batch.sources, strict=True)], bool)
+        if batch.rtcp:
+            plain[batch.rtcp] = False
+        if plain.all():
+            self._append(rows, batch.data[:n], units, offsets, times)
+            return
+        taken = np.flatnonzero(plain)
+        if taken.size:
+            self._append(rows[taken], batch.data[taken], units[taken], offsets[taken], times[taken])
+        from_rtcp = frozenset(batch.rtcp)
+        for index in np.flatnonzero(~plain):
+            data = batch.data[index, : lengths[index]].tobytes()
+            self._take(int(rows[index]), data, batch.sources[index], batch.times[index], index in from_rtcp)
+
+    def _append(
+        self,
+        rows: NDArray[np.int64],
+        data: NDArray[np.uint8],
+        units: NDArray[np.int64],
+        offsets: NDArray[np.float64],
+        times: NDArray[np.float64],
+    ) -> None:
+        lanes = self.lanes
+        for size in np.unique(units):
+            same = slice(None) if (units == size).all() else units == size
+            block = data[same, RTP_HEADER_BYTES : RTP_HEADER_BYTES + int(size)]
+            self._histories[(POSITION_HZ, 1)].write_block(rows[same], lanes.position[rows[same]], block)
+        seq = (lanes.first_word[rows] + 1) & 0xFFFF
+        lanes.first_word[rows] = (lanes.first_word[rows] & 0xFFFF0000) | seq
+        lanes.cycles[rows] += seq == 0
+        lanes.timestamp[rows] = (lanes.timestamp[rows] + units) & 0xFFFFFFFF
+        lanes.position[rows] += units
+        lanes.received[rows] += 1
+        lanes.last_arrival[rows] = times
+        lanes.note_offsets(rows, offsets)
+
+    def _take(self, row: int, data: bytes, source: tuple[str, int], arrival: float, came_on_rtcp: bool) -> None:
+        track = self._tracks[row]
+        if track is None or not self._is_live[row] or track.receiver is None or track.latch is None:
+            return
+        try:
+            if came_on_rtcp or is_rtcp(data):
+                self.on_rtcp(row, track.srtp.unprotect_rtcp(data, arrival) if track.srtp else data, source, arrival)
+                return
+            packet = parse_rtp(track.srtp.unprotect(data, arrival) if track.srtp else data)
+        except MalformedPacket:
+            track.malformed += 1
+            return
+        if not track.receiver.knows(packet.payload_type) and source != track.latch.source:
+            track.malformed += 1
+            return
+        if not track.latch.admits(source, arrival):
+            return
+        self._sources[row] = track.latch.source
+        self._play(track, track.receiver.push(packet, arrival))
+        if track.receiver.is_waiting:
+            self._waiting.add(row)
+
+    def push_pcm(self, row: int, samples: NDArray[np.int16], start: float, now: float) -> None:
+        """Decoded audio at the leg's own rate whose first sample was captured at `start` (WebRTC). A start that lies
+        more than the jitter bound after the end of the audio before it leaves a gap."""
+        lanes, track = self.lanes, self._track(row)
+        position = int(lanes.position[row])
+        length = len(samples) // track.history.per_position
+        if length == 0:
+            return
+        offset = start - position / POSITION_HZ - float(lanes.shift[row])
+        origin = float(lanes.origin[row])
+        if origin != origin:
+            lanes.anchor(row, offset)
+        elif abs(offset - origin) > self._rtp.jitter_ms / 1000:
+            lanes.shift[row] += offset - origin
+            offset = origin
+        lanes.note_offset(row, offset)
+        lanes.position[row] = position + length
+        lanes.last_arrival[row] = now
+        lanes.received[row] += 1
+        track.mark(position, float(lanes.shift[row]))
+        track.put_linear(position, length, samples, track.audio.rate_hz)
+
+    def _play(self, track: Track, frames: list[Frame]) -> None:
+        for frame in frames:
+            track.mark(frame.position, frame.shift)
+            if frame.kind is Kind.AUDIO:
+                track.put_payload(frame)
+            elif frame.kind is Kind.LOST:
+                track.put_concealed(frame)
+            elif frame.kind is Kind.COMFORT:
+                track.put_silence(frame)
+            else:
+                self._out.append(TelephoneEvent(track.row, frame.payload, frame.timestamp))
+
+    # -- the tick ---------------------------------------------------------------------------------------------------
+
+    def tick(self, now: float) -> list[Output]:
+        """Everything that is due. Call it every `tick_ms`, after the passes of `push`."""
+        self.lanes.advance(now)
+        self._release(now)
+        self._note_absence(now)
+        self._listen(now)
+        self._send_chunks()
+        out, self._out = self._out, []
+        return out
+
+    def _release(self, now: float) -> None:
+        for row in list(self._waiting):
+            track = self._track(row)
+            assert track.receiver is not None
+            self._play(track, track.receiver.release(now))
+            if track.receiver.in_comfort:
+                self.lanes.last_arrival[row] = now
+            if not track.receiver.is_waiting:
+                self._waiting.discard(row)
+
+    def _note_absence(self, now: float) -> None:
+        silent_for = now - self.lanes.last_arrival
+        absent = self._is_live & (silent_for > ABSENT_AFTER)
+        if not absent.any() and not self._is_absent.any():
+            return
+        for row in np.flatnonzero(absent & ~self._is_absent & (silent_for > FORGET_AFTER)):
+            self._ears.reset(int(row))
+            self._is_absent[row] = True
+        self._is_absent &= absent
+        rows = np.flatnonzero(absent & ~self.gates.is_signalled)
+        if rows.size:
+            for change in self.gates.absent(rows, silent_for[rows], self.lanes.position[rows]):
+                self._apply(change, now)
+
+    def _listen(self, now: float) -> None:
+        gates, position = self.gates, self.lanes.position
+        deaf = self._is_live & gates.is_signalled
+        self._heard[deaf] = -(-position[deaf] // FRAME) * FRAME  # rounded up: frames stay aligned for the batch
+        np.maximum(self._heard, (position - HISTORY + self._chunk) // FRAME * FRAME, out=self._heard)
+        for _ in range(HEARD_PER_TICK):
+            rows = np.flatnonzero(self._is_live & (position - self._heard >= FRAME) & ~gates.is_signalled)
+            if not rows.size:
+                break
+            heard = self._ears.hear(rows, self._frames(rows))
+            self._heard[rows] += FRAME
+            for change in gates.hear(heard, self._heard[rows]):
+                self._apply(change, now)
+        for voice in gates.take_voices():
+            self._speak(voice)
+
+    def _frames(self, rows: NDArray[np.int64]) -> NDArray[np.int16]:
+        """[k, 256] linear at 8 kHz: each row's next unheard frame."""
+        frames = np.empty((rows.size, FRAME), np.int16)
+        for kind in np.unique(self._kind[rows]):
+            pick = np.flatnonzero(self._kind[rows] == kind)
+            chosen = rows[pick]
+            if kind == WIDE:
+                frames[pick] = self._narrowed(chosen)
+                continue
+            name = KINDS[kind]
+            history = self._histories[(POSITION_HZ, 1 if name in EXPAND else 2)]
+            at = self._heard[chosen]
+            aligned = at % FRAME == 0
+            raw = history.read_block(chosen[aligned], at[aligned], FRAME)
+            frames[pick[aligned]] = EXPAND[name][raw] if name in EXPAND else raw
+            for index in np.flatnonzero(~aligned):
+                track, start = self._track(int(chosen[index])), int(at[index])
+                frames[pick[index]] = track.linear(start, start + FRAME)
+        return frames
+
+    def _narrowed(self, rows: NDArray[np.int64]) -> NDArray[np.int16]:
+        """16 kHz legs, low-passed and halved."""
+        lead = len(HALF_BAND) // 2  # positions of the past; twice as many samples
+        frames = np.empty((rows.size, FRAME), np.int16)
+        for index, row in enumerate(rows):
+            start = int(self._heard[row])
+            samples = self._track(int(row)).linear(max(start - lead, 0), start + FRAME).astype(np.float32)
+            samples = np.pad(samples, (2 * (FRAME + lead) - len(samples), 0))
+            smooth = np.convolve(samples, HALF_BAND, "valid")
+            frames[index] = smooth[-2 * FRAME :: 2].clip(-32768, 32767)
+        return frames
+
+    def _speak(self, voice: Voice) -> None:
+        at = self.capture_time(voice.row, max(voice.position, 0))
+        self._out.append(Speaking(voice.row, voice.is_speaking, at))
+
+    # -- audio out --------------------------------------------------------------------------------------------------
+
+    def _apply(self, change: Change, now: float) -> None:
+        row, track = change.row, self._track(change.row)
+        position = change.position
+        if change.is_open:
+            position = max(position, int(self.lanes.position[row]) - HISTORY + self._chunk, int(self._sent_to[row]))
+            self._sent_to[row] = position
+            track.withheld.opened(position)
+        else:
+            assert change.cause is not None
+            if track.is_open:
+                self._send(track, position)
+                position = max(position, int(self._sent_to[row]))
+            if change.cause in BARRIERS:
+                self._sent_to[row] = position
+            track.withheld.closed(position, change.cause)
+        track.is_open = change.is_open
+        at = self.capture_time(row, position)
+        self._out.append(Gate(row, change, at if at == at else now, self.capture_time(row, change.speech_end)))
+
+    def _send_chunks(self) -> None:
+        waiting = np.minimum(self._heard, self.lanes.position) - self._sent_to
+        for row in np.flatnonzero(self._is_live & self.gates.is_open & (waiting >= self._chunk)):
+            due = int(waiting[row]) // self._chunk * self._chunk
+            self._send(self._track(int(row)), int(self._sent_to[row]) + due)
+
+    def _send(self, track: Track, end: int) -> None:
+        start = int(self._sent_to[track.row])
+        if end <= start:
+            return
+        origin = float(self.lanes.origin[track.row])
+        for first, last, shift in track.runs(start, end):
+            self._out.append(Audio(track.row, track.read(first, last), origin + first / POSITION_HZ + shift))
+        self._sent_to[track.row] = end
+
+
+KINDS = ("mulaw", "alaw", "linear16")
+WIDE = len(KINDS)
+
+BARRIERS = (Cause.PAUSED, Cause.HOLD, Cause.MUTE)  # nothing of what lies behind one is ever sent as pre-roll

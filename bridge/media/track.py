@@ -1,0 +1,161 @@
+"""What one leg's media is: everything about it that is not an array of the plane."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bridge.media.history import HISTORY, History
+from bridge.model import POSITION_HZ, AudioFormat, Cause
+from bridge.rtp.latch import Latch
+from bridge.rtp.receiver import Frame, PayloadType, Receiver
+from bridge.rtp.srtp import SrtpReceiver
+from rtpcodecs.concealment import Concealment
+from rtpcodecs.contract import Decoder, Samples
+from rtpcodecs.g711 import ALAW_TO_LINEAR, ULAW_TO_LINEAR, linear_to_alaw, linear_to_ulaw
+
+CONCEAL_FROM = POSITION_HZ // 20  # positions (50 ms) of good audio that a hole is filled from
+COMPAND = {"mulaw": linear_to_ulaw, "alaw": linear_to_alaw}
+EXPAND = {"mulaw": ULAW_TO_LINEAR, "alaw": ALAW_TO_LINEAR}
+
+
+@dataclass(slots=True)
+class Withheld:
+    """Positions not sent, by cause. What may still be sent as pre-roll is not settled yet."""
+
+    totals: dict[Cause, int] = field(default_factory=lambda: dict.fromkeys(Cause, 0))
+    _open_ended: list[tuple[int, Cause]] = field(default_factory=list)
+
+    def closed(self, position: int, cause: Cause) -> None:
+        """From `position` on nothing is sent, because of `cause`."""
+        self._open_ended.append((position, cause))
+
+    def opened(self, position: int) -> None:
+        """From `position` on all is sent; what lies behind it (pre-roll) was not withheld after all."""
+        for cause, n in self._settle(position).items():
+            self.totals[cause] += n
+        self._open_ended.clear()
+
+    def until(self, position: int) -> dict[Cause, int]:
+        """The totals as of `position`."""
+        running = self._settle(position)
+        return {cause: n + running.get(cause, 0) for cause, n in self.totals.items()}
+
+    def _settle(self, position: int) -> dict[Cause, int]:
+        sums: dict[Cause, int] = {}
+        ends = [*(start for start, _ in self._open_ended[1:]), position]
+        for (start, cause), end in zip(self._open_ended, ends, strict=False):
+            sums[cause] = sums.get(cause, 0) + max(min(end, position) - start, 0)
+        return sums
+
+
+class Track:
+    """One leg's codecs, clock marks and books. `row` is its lane and its place in every array."""
+
+    def __init__(self, row: int, *, history: History, audio: AudioFormat) -> None:
+        self.row = row
+        self.history = history
+        self.audio = audio
+        "Format of the audio as it is kept and handed to speech-to-text."
+        self.receiver: Receiver | None = None
+        self.latch: Latch | None = None
+        self.srtp: SrtpReceiver | None = None
+        self.withheld = Withheld()
+        self.concealed = 0
+        "Positions."
+        self.is_open = False
+        "Whether the gate was open at the last change dealt with."
+        self.malformed = 0
+        self._marks: deque[tuple[int, float]] = deque([(0, 0.0)])
+        self._decoders: dict[PayloadType, Decoder] = {}
+        self._law = COMPAND.get(audio.encoding)
+
+    # -- the leg's clock ----------------------------------------------------------------------------------------
+
+    def mark(self, position: int, shift: float) -> None:
+        """From `position` on the audio was captured at origin + position / 8000 + shift."""
+        if abs(shift - self._marks[-1][1]) < 1e-6:
+            return
+        if self._marks[-1][0] >= position:
+            self._marks.pop()
+        self._marks.append((position, shift))
+        while len(self._marks) > 1 and self._marks[1][0] <= position - HISTORY:
+            self._marks.popleft()
+
+    def shift_at(self, position: int) -> float:
+        """Seconds between position and capture clock there."""
+        return next((shift for start, shift in reversed(self._marks) if start <= position), self._marks[0][1])
+
+    def runs(self, start: int, end: int) -> list[tuple[int, int, float]]:
+        """[start, end) cut where the clock jumps: (start, end, shift)."""
+        cuts = [at for at, _ in self._marks if start < at < end]
+        edges = [start, *cuts, end]
+        return [(a, b, self.shift_at(a)) for a, b in pairwise(edges)]
+
+    # -- audio ----------------------------------------------------------------------------------------------------
+
+    def read(self, start: int, end: int) -> bytes:
+        """Audio of [start, end) in `audio` format: for G.711 the very bytes of the payloads."""
+        data: bytes = self.history.read(self.row, start, end).tobytes()
+        return data
+
+    def put_payload(self, frame: Frame) -> None:
+        """Decodes one packet into the history. A payload that its codec refuses is concealed and counted."""
+        kind = frame.payload_type
+        assert kind is not None
+        if kind.codec.wire_encoding == self.audio.encoding and kind.plain_bytes and self.audio.rate_hz == POSITION_HZ:
+            self.history.write(self.row, frame.position, np.frombuffer(frame.payload, np.uint8))
+            return
+        decoder = self._decoders.get(kind)
+        if decoder is None:
+            decoder = self._decoders[kind] = kind.codec.make_decoder(kind.fmtp)
+        try:
+            samples = decoder.decode(frame.payload)
+        except ValueError:
+            self.malformed += 1
+            self.put_concealed(frame)
+            return
+        self.put_linear(frame.position, frame.length, samples, kind.codec.sample_rate_hz)
+
+    def put_concealed(self, frame: Frame) -> None:
+        """Fills a hole from the audio before it."""
+        concealment = Concealment(self.audio.rate_hz)
+        concealment.good(self.linear(max(frame.position - CONCEAL_FROM, 0), frame.position))
+        self.concealed += frame.length
+        n = frame.length * self.history.per_position
+        self.put_linear(frame.position, frame.length, concealment.lost(n), self.audio.rate_hz)
+
+    def put_silence(self, frame: Frame) -> None:
+        """Exact zeros."""
+        n = frame.length * self.history.per_position
+        self.put_linear(frame.position, frame.length, np.zeros(n, np.int16), self.audio.rate_hz)
+
+    def put_linear(self, position: int, length: int, samples: Samples, rate_hz: int) -> None:
+        """Linear audio that must fill exactly `length` positions, whatever the decoder gave."""
+        if rate_hz != self.audio.rate_hz:
+            samples = halve(samples) if rate_hz > self.audio.rate_hz else np.repeat(samples, 2)
+        n = length * self.history.per_position
+        if len(samples) != n:
+            fitted = np.zeros(n, np.int16)
+            fitted[: len(samples)] = samples[:n]
+            samples = fitted
+        self.history.write(self.row, position, self._law(samples) if self._law else samples)
+
+    def linear(self, start: int, end: int) -> Samples:
+        """Audio of [start, end) as int16 at the leg's own rate."""
+        raw: NDArray[Any] = self.history.read(self.row, start, end)
+        table = EXPAND.get(self.audio.encoding)
+        linear: Samples = raw if table is None else table[raw]
+        return linear
+
+
+def halve(samples: Samples) -> Samples:
+    """16 kHz to 8 kHz by the mean of two: for a sender that changes to a wider codec in mid-call, where the leg keeps
+    the rate that its provider session was opened with."""
+    pairs = samples[: len(samples) // 2 * 2].astype(np.int32).reshape(-1, 2)
+    return (pairs.sum(axis=1) >> 1).astype(np.int16)

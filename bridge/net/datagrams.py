@@ -1,0 +1,152 @@
+"""UDP sockets of all legs, read once per tick instead of once per packet.
+
+The kernel's socket buffer is the arrival queue and its clock stamps each datagram (SO_TIMESTAMPNS), so nothing has to
+wake up for a packet: each `read` asks one epoll for the sockets that hold something and takes *one* datagram from
+each. Two passes therefore never carry the same leg twice, which is what lets the plane treat a pass as a batch.
+"""
+
+from __future__ import annotations
+
+import errno
+import select
+import socket
+import struct
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from bridge.errors import CapacityError
+from bridge.media.arrivals import DATAGRAM_BYTES, Arrivals
+
+SO_TIMESTAMPNS = 35  # Linux, asm-generic/socket.h; not in Python's socket module
+TIMESPEC = struct.Struct("qq")
+ANCILLARY_BYTES = socket.CMSG_SPACE(TIMESPEC.size)
+RECEIVE_BUFFER_BYTES = 256 * 1024  # about 300 datagrams of kernel memory: 6 s of one leg
+EPOLL_EVENTS = 4096  # sockets taken per pass
+
+
+@dataclass(slots=True)
+class MediaPort:
+    """A pair of bound sockets: RTP on an even port, RTCP one above (RFC 3550 section 11)."""
+
+    port: int
+    rtp: socket.socket
+    rtcp: socket.socket
+
+
+class MediaSockets:
+    """Hands out port pairs and reads what arrived on them. Not thread-safe; `close` frees everything."""
+
+    def __init__(self, *, bind: str, first: int, last: int, capacity: int) -> None:
+        self._bind = bind
+        self._family = socket.AF_INET6 if ":" in bind else socket.AF_INET
+        self._first = first + first % 2
+        self._pairs = max((last - self._first + 1) // 2, 0)
+        self._next = 0
+        self._epoll = select.epoll()
+        self._rows: dict[int, tuple[int, bool, socket.socket]] = {}
+        self._buffer = np.empty((capacity, DATAGRAM_BYTES), np.uint8)
+        self._views = [[memoryview(row)] for row in self._buffer]  # type: ignore[arg-type]
+        self._open: dict[int, MediaPort] = {}
+
+    @property
+    def in_use(self) -> int:
+        """Port pairs that are handed out."""
+        return len(self._open)
+
+    def open_pair(self) -> MediaPort:
+        """The next free pair of ports, in turn so that a late packet of an ended call meets nobody.
+
+        Raises CapacityError when the range is used up or the process may open no more files.
+        """
+        for _ in range(self._pairs):
+            port = self._first + 2 * (self._next % self._pairs)
+            self._next += 1
+            if port in self._open:
+                continue
+            pair = self._bind_pair(port)
+            if pair is not None:
+                self._open[port] = pair
+                return pair
+        raise CapacityError("no free RTP port")
+
+    def _bind_pair(self, port: int) -> MediaPort | None:
+        sockets: list[socket.socket] = []
+        try:
+            for number in (port, port + 1):
+                sockets.append(socket.socket(self._family, socket.SOCK_DGRAM))
+                sockets[-1].setblocking(False)
+                sockets[-1].bind((self._bind, number))
+            sockets[0].setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
+            sockets[0].setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
+        except OSError as error:
+            for opened in sockets:
+                opened.close()
+            if error.errno in (errno.EADDRINUSE, errno.EACCES):
+                return None
+            raise CapacityError(f"cannot open media sockets: {error.strerror}") from error
+        return MediaPort(port, sockets[0], sockets[1])
+
+    def attach(self, pair: MediaPort, row: int) -> None:
+        """From now on `read` reports what arrives on `pair` under `row`."""
+        for sock, is_rtcp in ((pair.rtp, False), (pair.rtcp, True)):
+            self._rows[sock.fileno()] = (row, is_rtcp, sock)
+            self._epoll.register(sock.fileno(), select.EPOLLIN)
+
+    def release(self, pair: MediaPort) -> None:
+        """Closes both sockets and returns the ports. Idempotent."""
+        if self._open.pop(pair.port, None) is None:
+            return
+        for sock in (pair.rtp, pair.rtcp):
+            if self._rows.pop(sock.fileno(), None) is not None:
+                self._epoll.unregister(sock.fileno())
+            sock.close()
+
+    def read(self, passes: int = 25) -> Iterator[Arrivals]:
+        """What arrived, at most one datagram per socket and batch, at most `passes` batches; the rest waits in the
+        kernel. A batch is valid until the next one is asked for: its buffer is used again."""
+        offset = time.time_ns() / 1e9 - time.monotonic()
+        for _ in range(passes):
+            ready = self._epoll.poll(0, EPOLL_EVENTS)
+            if not ready:
+                return
+            batch = self._read_pass(ready, offset)
+            if not batch.rows:
+                return
+            yield batch
+
+    def _read_pass(self, ready: list[tuple[int, int]], offset: float) -> Arrivals:
+        rows: list[int] = []
+        lengths: list[int] = []
+        times: list[float] = []
+        sources: list[tuple[str, int]] = []
+        rtcp: list[int] = []
+        views, unpack, taken = self._views, TIMESPEC.unpack, 0
+        for fd, _ in ready[: len(views)]:
+            row, is_rtcp, sock = self._rows[fd]
+            try:
+                length, ancillary, _, source = sock.recvmsg_into(views[taken], ANCILLARY_BYTES)
+            except BlockingIOError:
+                continue
+            except OSError:  # an ICMP error of an earlier send, reported here
+                continue
+            if ancillary:
+                seconds, nanoseconds = unpack(ancillary[0][2])
+                times.append(seconds + nanoseconds * 1e-9 - offset)
+            else:
+                times.append(time.monotonic())
+            if is_rtcp:
+                rtcp.append(taken)
+            rows.append(row)
+            lengths.append(length)
+            sources.append(source[:2])
+            taken += 1
+        return Arrivals(self._buffer, rows, lengths, times, sources, rtcp)
+
+    def close(self) -> None:
+        """Releases every pair that is still out."""
+        for pair in list(self._open.values()):
+            self.release(pair)
+        self._epoll.close()

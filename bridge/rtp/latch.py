@@ -1,0 +1,49 @@
+"""Whose packets are taken: symmetric RTP (RFC 4961) that no stranger can steal (RFC 7362 section 4)."""
+
+from __future__ import annotations
+
+Address = tuple[str, int]
+REBIND_AFTER = 2.0  # s without packets before another port of the same host is believed (NAT rebinding)
+
+
+class Latch:
+    """The source of one leg's RTP.
+
+    The first packet after signalling gives the source; a packet from the signalled host replaces a latch on another.
+    Afterwards only signalling (`reopen`) lets a new host in. `foreign` counts what was turned away.
+    """
+
+    def __init__(self, signalled: Address | None) -> None:
+        self._signalled = signalled
+        self.source: Address | None = None
+        self._last = 0.0
+        self._may_move = False
+        self.foreign = 0
+
+    def reopen(self, signalled: Address | None) -> None:
+        """After a re-offer: the present source stays good until a packet from a new one arrives."""
+        if signalled != self._signalled:
+            self._may_move = True
+        self._signalled = signalled
+
+    def admits(self, source: Address, now: float) -> bool:
+        """Whether a valid packet from `source` belongs to this leg; may move the latch."""
+        if source == self.source:
+            self._last = now
+            return True
+        if self.source is None or self._may_take_over(source, now):
+            self.source = source
+            self._may_move = False
+            self._last = now
+            return True
+        self.foreign += 1
+        return False
+
+    def _may_take_over(self, source: Address, now: float) -> bool:
+        assert self.source is not None
+        if self._may_move:
+            return True
+        signalled = self._signalled
+        if signalled is not None and self.source[0] != signalled[0] and source[0] == signalled[0]:
+            return True
+        return source[0] == self.source[0] and now - self._last > REBIND_AFTER

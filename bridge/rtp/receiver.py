@@ -1,0 +1,389 @@
+"""One leg's packets in, its audio in order out. Sans-IO; time is passed in.
+
+Nobody listens live, so nothing is played out by a clock: a packet that is next in sequence is released at once, and
+only a hole is waited for (`jitter` seconds, more on a jittery path). What the sender did and what the network did are
+told apart (RFC 3550, RFC 3551 section 4.1, RFC 3389, RFC 4733):
+
+    sequence gap                      lost packets: concealed
+    timestamp gap, sequence in order  silence not sent (DTX, hold): absent, nothing is made up
+    neither, yet late by a jump       a burst after a stall, or a sender that stopped its clock: see `_Doubt`
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum, auto
+
+from bridge.model import POSITION_HZ
+from bridge.rtp.lanes import VERSION_2, Lanes
+from bridge.rtp.packet import RtpPacket
+from bridge.rtp.sequence import signed16, signed32
+from rtpcodecs.contract import Codec
+
+MAX_DROPOUT = 3000  # packets ahead that still are the same stream (RFC 3550 A.1)
+MAX_MISORDER = 100  # packets behind (RFC 3550 A.1)
+MAX_CONCEAL = POSITION_HZ  # positions (1 s): a longer hole is absence, not loss
+MAX_BUFFERED = 200  # packets (4 s at 20 ms) held behind a hole or a doubt
+JUMP = 0.25  # s: two packets whose delay differs by more are not explained by jitter
+AHEAD = 0.3  # s: a packet earlier than the path allows by that much means the sender's clock leapt
+DOUBT = 0.1  # s: how long a doubt may hold audio back
+COMFORT_BEHIND = 0.06  # s that filled-in comfort noise stays behind real time, so that audio can still come in
+
+
+class Kind(Enum):
+    """What a frame is made from."""
+
+    AUDIO = auto()
+    LOST = auto()
+    "Concealed by the decoder."
+    COMFORT = auto()
+    "Silence, as the sender said (comfort noise)."
+    EVENT = auto()
+    "RFC 4733 payload, no audio of its own."
+
+
+@dataclass(frozen=True, slots=True)
+class PayloadType:
+    """A negotiated payload type."""
+
+    codec: Codec
+    fmtp: str = ""
+
+    @property
+    def plain_bytes(self) -> bool:
+        """One byte is one sample of 1/8000 s: positions, bytes and timestamp units are the same number."""
+        return self.codec.table is not None and self.codec.clock_rate_hz == POSITION_HZ
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """A stretch of the leg's audio: positions [position, position + length), captured at position / 8000 + shift."""
+
+    kind: Kind
+    position: int
+    length: int
+    shift: float
+    payload: bytes = b""
+    payload_type: PayloadType | None = None
+    timestamp: int = 0
+
+
+@dataclass(slots=True)
+class Counts:
+    """Packets by fate; `lost` includes `late`: never there in time."""
+
+    lost: int = 0
+    late: int = 0
+    duplicate: int = 0
+    malformed: int = 0
+    unknown: int = 0
+    "Of a payload type that was not negotiated."
+    restarts: int = 0
+    "New SSRC or a leap of the sequence number."
+
+
+@dataclass(frozen=True, slots=True)
+class _Item:
+    seq: int
+    timestamp: int
+    payload: bytes
+    payload_type: int
+    arrival: float
+
+
+class Receiver:
+    """Takes every packet that the batch path did not. `push` and `release` return frames in order."""
+
+    def __init__(self, lanes: Lanes, row: int, *, jitter: float, jitter_max: float) -> None:
+        self._lanes = lanes
+        self._row = row
+        self._jitter = jitter
+        self._jitter_max = jitter_max
+        self.counts = Counts()
+        self._types: Mapping[int, PayloadType] = {}
+        self._event: int | None = None
+        self._comfort_types: frozenset[int] = frozenset()
+        self._buffer: dict[int, _Item] = {}
+        self._hole_since = 0.0
+        self._skipped: OrderedDict[int, None] = OrderedDict()
+        self._restart_seq: int | None = None
+        self._missing = 0
+        self._is_new_clock = True
+        "The next audio starts a timestamp line that has nothing to do with the one before."
+        self._is_trusted = False
+        self._is_started = False
+        self._last_units = 0
+        self._clock_hz = POSITION_HZ
+        self.in_comfort = False
+
+    def configure(self, types: Mapping[int, PayloadType], *, event: int | None, comfort: frozenset[int]) -> None:
+        """What may come, after an offer was answered. Payload types that fall away count as unknown."""
+        self._types, self._event, self._comfort_types = types, event, comfort
+        self._expect_slowly()
+
+    def _expect_slowly(self) -> None:
+        self._lanes.is_plain[self._row] = False
+
+    @property
+    def next_seq(self) -> int:
+        return int(self._lanes.first_word[self._row]) & 0xFFFF
+
+    @property
+    def is_waiting(self) -> bool:
+        """Something is held back: call `release` every tick."""
+        return bool(self._buffer) or self.in_comfort
+
+    def knows(self, payload_type: int) -> bool:
+        """Whether a packet of that type may be ours at all (a latch must not follow anything else)."""
+        return payload_type in self._types or payload_type == self._event or payload_type in self._comfort_types
+
+    # -- in -----------------------------------------------------------------------------------------------------
+
+    def push(self, packet: RtpPacket, arrival: float) -> list[Frame]:
+        """One packet, `arrival` in monotonic seconds. Returns what can be released because of it."""
+        lanes, row = self._lanes, self._row
+        lanes.received[row] += 1
+        lanes.last_arrival[row] = arrival
+        item = _Item(packet.sequence, packet.timestamp, packet.payload, packet.payload_type, arrival)
+        if not self.knows(packet.payload_type):
+            self.counts.unknown += 1
+        out: list[Frame] = []
+        if not self._is_started:
+            self._start(item, packet.ssrc)
+        elif packet.ssrc != lanes.ssrc[row]:
+            out += self.flush()
+            self.counts.restarts += 1
+            self._start(item, packet.ssrc)
+        return out + self._place(item)
+
+    def _start(self, item: _Item, ssrc: int) -> None:
+        lanes, row = self._lanes, self._row
+        lanes.ssrc[row] = ssrc
+        lanes.cycles[row] = 0
+        lanes.first_sequence[row] = item.seq
+        self._is_started = True
+        self._is_new_clock = True
+        self._restart_seq = None
+        self._skipped.clear()
+        self._expect(item.seq, item.timestamp)
+
+    def _expect(self, seq: int, timestamp: int) -> None:
+        lanes, row = self._lanes, self._row
+        lanes.first_word[row] = (int(lanes.first_word[row]) & 0xFFFF0000) | (seq & 0xFFFF)
+        lanes.timestamp[row] = timestamp & 0xFFFFFFFF
+
+    def _place(self, item: _Item) -> list[Frame]:
+        ahead = signed16(item.seq - self.next_seq)
+        if ahead == 0 and not self._buffer:
+            if self._is_doubtful(item):
+                self._hold(item)
+                return []
+            return self._deliver(item)
+        if 0 <= ahead < MAX_DROPOUT:
+            self._restart_seq = None
+            if item.seq in self._buffer:
+                self.counts.duplicate += 1
+                return []
+            self._hold(item)
+            return self._drain(item.arrival)
+        if -MAX_MISORDER <= ahead < 0:
+            return self._behind(item)
+        return self._leap(item)
+
+    def _hold(self, item: _Item) -> None:
+        if not self._buffer:
+            self._hole_since = item.arrival
+        self._buffer[item.seq] = item
+        self._expect_slowly()
+
+    def _behind(self, item: _Item) -> list[Frame]:
+        if item.seq in self._skipped:
+            del self._skipped[item.seq]
+            self.counts.late += 1
+        else:
+            self.counts.duplicate += 1
+        return []
+
+    def _leap(self, item: _Item) -> list[Frame]:
+        """RFC 3550 A.1: two successive packets there mean that the sender restarted without a new SSRC."""
+        if item.seq != self._restart_seq:
+            self._restart_seq = (item.seq + 1) & 0xFFFF
+            self.counts.malformed += 1
+            return []
+        out = self.flush()
+        self.counts.restarts += 1
+        self._start(item, int(self._lanes.ssrc[self._row]))
+        return out + self._deliver(item)
+
+    # -- holes and doubts -----------------------------------------------------------------------------------------
+
+    def release(self, now: float) -> list[Frame]:
+        """Every tick while `is_waiting`: gives up on holes that were waited for long enough, fills comfort noise."""
+        out = self._drain(now) if self._buffer else []
+        if self.in_comfort and not self._buffer:
+            out += self._fill_comfort(now)
+        return out
+
+    @property
+    def _patience(self) -> float:
+        return min(max(self._jitter, 4.0 * float(self._lanes.jitter[self._row])), self._jitter_max)
+
+    def _drain(self, now: float) -> list[Frame]:
+        out: list[Frame] = []
+        while self._buffer:
+            item = self._buffer.get(self.next_seq)
+            if item is None:
+                if now - self._hole_since < self._patience and len(self._buffer) < MAX_BUFFERED:
+                    break
+                self._skip_hole()
+                continue
+            if self._is_doubtful(item) and not self._settle_doubt(item, now):
+                break
+            del self._buffer[item.seq]
+            out += self._deliver(item)
+            if self._buffer:
+                self._hole_since = min(entry.arrival for entry in self._buffer.values())
+        return out
+
+    def _skip_hole(self) -> None:
+        following = min(self._buffer, key=lambda seq: signed16(seq - self.next_seq))
+        missing = signed16(following - self.next_seq)
+        self.counts.lost += missing
+        self._missing += missing
+        for seq in range(self.next_seq, self.next_seq + min(missing, MAX_MISORDER)):
+            self._skipped[seq & 0xFFFF] = None
+        while len(self._skipped) > MAX_MISORDER:
+            self._skipped.popitem(last=False)
+        if following < self.next_seq:
+            self._lanes.cycles[self._row] += 1
+        self._expect(following, int(self._lanes.timestamp[self._row]))
+
+    def flush(self) -> list[Frame]:
+        """Everything that is held, holes given up: the stream it belongs to is over."""
+        self._is_trusted = True
+        out = self._drain(float("inf"))
+        self._is_trusted = False
+        return out
+
+    def _is_doubtful(self, item: _Item) -> bool:
+        """Suddenly late by more than jitter explains. Needs a look at what comes next before it gets its time."""
+        if self._is_new_clock or self._is_trusted:
+            return False
+        gap = signed32(item.timestamp - int(self._lanes.timestamp[self._row])) / self._clock_hz
+        return self._offset(item, gap) > float(self._lanes.offset[self._row]) + JUMP
+
+    def _settle_doubt(self, item: _Item, now: float) -> bool:
+        """Burst or stopped clock? A burst brings more audio than time passes; a clock that stood still does not.
+
+        True once it is known. After a stopped clock (seen after a hold of PJSIP) the stream is tied to real time anew.
+        """
+        newest = max(self._buffer.values(), key=lambda entry: signed16(entry.seq - item.seq))
+        audio = signed32(newest.timestamp - item.timestamp) / self._clock_hz
+        elapsed = newest.arrival - item.arrival
+        if audio < DOUBT / 2 and now - item.arrival < DOUBT:
+            return False
+        gap = signed32(item.timestamp - int(self._lanes.timestamp[self._row])) / self._clock_hz
+        if elapsed >= audio / 2:
+            late = self._offset(item, gap) - float(self._lanes.origin[self._row])
+            self._lanes.shift[self._row] += late
+        else:
+            self._lanes.offset[self._row] = self._offset(item, gap)  # a burst: late, and known to be
+        return True
+
+    # -- out ------------------------------------------------------------------------------------------------------
+
+    def _offset(self, item: _Item, gap: float) -> float:
+        lanes, row = self._lanes, self._row
+        duration = self._last_units / self._clock_hz
+        captured = int(lanes.position[row]) / POSITION_HZ + float(lanes.shift[row]) + gap
+        return item.arrival - duration - captured
+
+    def _deliver(self, item: _Item) -> list[Frame]:
+        lanes, row = self._lanes, self._row
+        if self.next_seq == 0xFFFF:
+            lanes.cycles[row] += 1
+        known = self._types.get(item.payload_type)
+        if known is None:
+            return self._deliver_other(item)
+        try:
+            units = known.codec.duration(item.payload)
+        except ValueError:
+            self.counts.malformed += 1
+            self._expect(item.seq + 1, item.timestamp)
+            return []
+        self.in_comfort = False
+        clock_hz = known.codec.clock_rate_hz
+        self._clock_hz, self._last_units = clock_hz, units
+        out = self._bridge_gap(item, clock_hz)
+        lanes.note_offset(row, self._offset(item, 0.0))
+        out.append(self._frame(Kind.AUDIO, units * POSITION_HZ // clock_hz, item=item, payload_type=known))
+        self._expect(item.seq + 1, item.timestamp + units)
+        self._expect_plainly(item, known)
+        return out
+
+    def _deliver_other(self, item: _Item) -> list[Frame]:
+        """Comfort noise, telephone events and unknown types share the sequence, not the audio."""
+        expected = int(self._lanes.timestamp[self._row])
+        self._expect(item.seq + 1, expected)
+        if item.payload_type in self._comfort_types:
+            out = [] if self._is_new_clock else self._bridge_gap(item, self._clock_hz)
+            self._expect(item.seq + 1, item.timestamp if out or not self._is_new_clock else expected)
+            self.in_comfort = not self._is_new_clock
+            self._expect_slowly()
+            return out
+        if item.payload_type == self._event:
+            return [self._frame(Kind.EVENT, 0, item=item)]
+        return []
+
+    def _bridge_gap(self, item: _Item, clock_hz: int) -> list[Frame]:
+        """Accounts for the time between what was expected and `item`: lost audio is concealed, the rest is absent."""
+        lanes, row = self._lanes, self._row
+        missing, self._missing = self._missing, 0
+        if self._is_new_clock:
+            self._is_new_clock = False
+            offset = self._offset(item, 0.0)
+            if lanes.origin[row] == lanes.origin[row]:  # a further stream of this leg: keep the leg's own clock
+                lanes.shift[row] += offset - float(lanes.origin[row])
+            else:
+                lanes.anchor(row, offset)
+            return []
+        gap = signed32(item.timestamp - int(lanes.timestamp[row]))
+        out: list[Frame] = []
+        if missing and gap > 0:
+            lost = min(gap * POSITION_HZ // clock_hz, missing * self._last_units * POSITION_HZ // clock_hz, MAX_CONCEAL)
+            out.append(self._frame(Kind.LOST, lost))
+            gap -= lost * clock_hz // POSITION_HZ
+        lanes.shift[row] += gap / clock_hz
+        ahead = float(lanes.origin[row]) - self._offset(item, 0.0)
+        if ahead > AHEAD:  # no network delivers before sending: the sender's clock leapt, arrival is right
+            lanes.shift[row] -= ahead
+        return out
+
+    def _frame(
+        self, kind: Kind, length: int, *, item: _Item | None = None, payload_type: PayloadType | None = None
+    ) -> Frame:
+        lanes, row = self._lanes, self._row
+        position = int(lanes.position[row])
+        lanes.position[row] = position + length
+        payload, timestamp = (item.payload, item.timestamp) if item else (b"", 0)
+        return Frame(kind, position, length, float(lanes.shift[row]), payload, payload_type, timestamp)
+
+    def _expect_plainly(self, item: _Item, known: PayloadType) -> None:
+        lanes, row = self._lanes, self._row
+        seq = (item.seq + 1) & 0xFFFF
+        lanes.first_word[row] = VERSION_2 | item.payload_type << 16 | seq
+        lanes.payload_bytes[row] = len(item.payload)
+        lanes.is_plain[row] = known.plain_bytes and not self._buffer
+
+    def _fill_comfort(self, now: float) -> list[Frame]:
+        """The sender said: silence until further notice. It counts as received, in steps of 20 ms."""
+        lanes, row = self._lanes, self._row
+        reached = float(lanes.origin[row]) + int(lanes.position[row]) / POSITION_HZ + float(lanes.shift[row])
+        steps = int((now - COMFORT_BEHIND - reached) / 0.02)
+        if steps <= 0:
+            return []
+        length = steps * POSITION_HZ // 50
+        self._expect(self.next_seq, int(lanes.timestamp[row]) + length * self._clock_hz // POSITION_HZ)
+        return [self._frame(Kind.COMFORT, length)]

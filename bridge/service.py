@@ -1,0 +1,323 @@
+"""Every call of this process: admitted, ticked, counted, drained.
+
+The tick is the heart: read what arrived, let the plane work, hand its outputs to the legs. It runs on the event loop
+at absolute times; one that comes late is measured, and new calls are refused before running ones suffer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from typing import Any, Protocol
+
+import structlog
+
+from bridge.call import Call, CallPlan
+from bridge.config import GateSettings, RouteSettings, Settings, SttSettings, build
+from bridge.errors import CapacityError
+from bridge.ingress.contract import CallControl, CallOffer
+from bridge.leg import Leg, Timed, Wiring
+from bridge.metrics import Metrics
+from bridge.publish.events import Event, Published
+from bridge.web.contract import Feed, Verb
+from bridge.web.feed import Feeds
+
+BUSY_LIMIT = 0.85  # share of a tick that may be spent working, averaged over about a second, before calls are refused
+BUSY_WEIGHT = 0.02  # of one tick in that average: 50 ticks
+MOST_LATE = 5  # ticks that may be missed before the beat starts anew
+log = structlog.get_logger()
+
+
+class Outbox(Protocol):
+    """Where events go; `publish` never waits. Answers the event's number, 0 where it was dropped or has none yet."""
+
+    def publish(self, event: Event) -> int: ...
+
+
+class Store(Protocol):
+    """What was published, read back for the console."""
+
+    def history(self, call: str, after: str) -> AsyncIterator[Published]: ...
+
+    async def recent(self, limit: int) -> Sequence[dict[str, Any]]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """What readiness depends on, asked when somebody asks us."""
+
+    sip_bound: Callable[[], bool]
+    sink_writable: Callable[[], bool]
+    instance: str
+
+
+class Service:
+    """The `Host` of every ingress and the `Calls` of the web server."""
+
+    def __init__(self, settings: Settings, *, metrics: Metrics, outbox: Outbox, store: Store, feeds: Feeds) -> None:
+        self._settings = settings
+        self._metrics = metrics
+        self._outbox = outbox
+        self._store = store
+        self._feeds = feeds
+        self._calls: dict[str, Call] = {}
+        self._timers: list[tuple[float, int, Timed]] = []
+        self._armed = 0
+        self._after_read: list[Callable[[float], None]] = []
+        self._legs_open = 0
+        self._busy = 0.0
+        self._is_draining = False
+        self._idle = asyncio.Event()
+        self._idle.set()
+        metrics.calls.read_from(lambda: float(len(self._calls)))
+        metrics.legs.read_from(lambda: float(self._wiring.plane.legs))
+
+    def wire(self, wiring: Wiring, health: Health) -> None:
+        """The composition root's last word, before anything runs."""
+        self._wiring = wiring
+        self._health = health
+
+    # -- what legs use --------------------------------------------------------------------------------------------
+
+    def publish(self, event: Event) -> None:
+        """To the outbox and to whoever watches live. Never waits."""
+        seq = self._outbox.publish(event)
+        self._metrics.events.add(1, event.type)
+        if len(self._feeds):
+            self._feeds.offer(_shown(event, seq))
+
+    def arm(self, target: Timed, at: float) -> None:
+        """See `Wiring.arm`."""
+        self._armed += 1
+        heapq.heappush(self._timers, (at, self._armed, target))
+
+    def after_read(self, then: Callable[[float], None]) -> None:
+        """See `Wiring.after_read`."""
+        self._after_read.append(then)
+
+    # -- Host -------------------------------------------------------------------------------------------------------
+
+    @property
+    def is_accepting(self) -> bool:
+        """See `Host`."""
+        return not self._is_draining and self._busy < BUSY_LIMIT and self._open_legs() < self._settings.service.max_legs
+
+    def _open_legs(self) -> int:
+        return sum(1 for call in self._calls.values() for leg in call.legs if not leg.is_closed)
+
+    def _admit(self, n: int) -> None:
+        if self._open_legs() + n > self._settings.service.max_legs:
+            raise CapacityError("max_legs is reached")
+
+    def open_call(self, offer: CallOffer, control: CallControl, now: float) -> Call:
+        """See `Host`."""
+        if self._is_draining:
+            raise CapacityError("draining", retry_after=30)
+        if self._busy >= BUSY_LIMIT:
+            raise CapacityError("the media plane is at its limit")
+        self._admit(len(offer.legs))
+        call = Call(
+            offer,
+            plan=plan_for(offer, self._settings),
+            control=control,
+            wiring=self._wiring,
+            admit=self._admit,
+            on_over=self._forget,
+            now=now,
+        )
+        self._calls[call.id] = call
+        self._idle.clear()
+        return call
+
+    def find_call(self, correlation: str, value: str) -> Call | None:
+        """See `Host`. Under `call` it is the call's own id."""
+        if correlation == "call":
+            found = self._calls.get(value)
+            return None if found is None or found.is_ending else found
+        for call in self._calls.values():
+            if call.offer.correlation.get(correlation) == value and not call.is_ending:
+                return call
+        return None
+
+    def _forget(self, call: Call) -> None:
+        self._calls.pop(call.id, None)
+        self._metrics.calls_ended.add(1, call.offer.ingress, call.reason)
+        if not self._calls:
+            self._idle.set()
+
+    # -- the tick ---------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Ticks until cancelled."""
+        tick = self._settings.service.tick_ms / 1000
+        clock = self._wiring.now
+        due = clock()
+        while True:
+            due += tick
+            await asyncio.sleep(max(due - clock(), 0.0))
+            now = clock()
+            self._metrics.tick_lateness.observe(max(now - due, 0.0))
+            self.tick(now)
+            spent = clock() - now
+            self._metrics.tick_seconds.observe(spent)
+            self._busy += BUSY_WEIGHT * (spent / tick - self._busy)
+            if clock() - due > MOST_LATE * tick:
+                due = clock()
+
+    def tick(self, now: float) -> None:
+        """One beat. What arrived is read first, so that a call that has ended loses nothing of its last 20 ms."""
+        wiring = self._wiring
+        for batch in wiring.sockets.read():
+            wiring.plane.push(batch)
+        if self._after_read:
+            waiting, self._after_read = self._after_read, []
+            for then in waiting:
+                then(now)
+        seats = wiring.seats
+        for output in wiring.plane.tick(now):
+            leg = seats[output.row]
+            if leg is not None:
+                self._dispatch(leg, output, now)
+        while self._timers and self._timers[0][0] <= now:
+            heapq.heappop(self._timers)[2].handle_timer(now)
+        wiring.reports.run(now)
+
+    def _dispatch(self, leg: Leg, output: Any, now: float) -> None:
+        try:
+            leg.on_output(output, now)
+        except Exception:
+            log.exception("leg failed", leg=leg.id)
+            leg.ended(now)
+
+    # -- draining ---------------------------------------------------------------------------------------------------
+
+    async def drain(self, timeout: float) -> bool:
+        """No new calls; waits up to `timeout` seconds for the running ones. False: calls were still running."""
+        self._is_draining = True
+        log.info("draining", n=len(self._calls))
+        try:
+            async with asyncio.timeout(timeout):
+                await self._idle.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    async def end_all(self, reason: str, timeout: float) -> None:
+        """Hangs up whatever still runs and waits for last words."""
+        self._is_draining = True
+        for call in list(self._calls.values()):
+            call.hang_up(reason, self._wiring.now())
+        try:
+            async with asyncio.timeout(timeout):
+                await self._idle.wait()
+        except TimeoutError:
+            log.warning("calls left behind", n=len(self._calls))
+
+    # -- Calls, for the web server ------------------------------------------------------------------------------------
+
+    def list(self) -> Sequence[dict[str, Any]]:
+        """See `Calls`."""
+        now = self._wiring.now()
+        return [call.snapshot(now) for call in self._calls.values()]
+
+    def get(self, call: str) -> dict[str, Any] | None:
+        """See `Calls`."""
+        found = self._calls.get(call)
+        return None if found is None else found.snapshot(self._wiring.now())
+
+    def act(self, call: str, leg: str, verb: Verb) -> bool:
+        """See `Calls`."""
+        found = self._calls.get(call)
+        return found is not None and found.act(leg, verb, self._wiring.now())
+
+    def end(self, call: str) -> bool:
+        """See `Calls`."""
+        found = self._calls.get(call)
+        if found is None:
+            return False
+        found.hang_up("api", self._wiring.now())
+        return True
+
+    def status(self) -> dict[str, Any]:
+        """See `Calls`."""
+        return {
+            "is_accepting": self.is_accepting,
+            "is_draining": self._is_draining,
+            "sip_bound": self._health.sip_bound(),
+            "sink_writable": self._health.sink_writable(),
+            "legs": self._open_legs(),
+            "max_legs": self._settings.service.max_legs,
+            "calls": len(self._calls),
+            "busy": round(self._busy, 3),
+            "instance": self._health.instance,
+        }
+
+    def subscribe(self, call: str = "") -> Feed:
+        """See `Calls`."""
+        return self._feeds.subscribe(call)
+
+    def history(self, call: str, after: str) -> AsyncIterator[Published]:
+        """See `Calls`."""
+        return self._store.history(call, after)
+
+    async def recent(self, limit: int) -> Sequence[dict[str, Any]]:
+        """See `Calls`."""
+        return await self._store.recent(limit)
+
+
+def _shown(event: Event, seq: int) -> Published:
+    return Published(
+        type=event.type,
+        call=event.call,
+        at_ms=event.at_ms,
+        leg=event.leg,
+        role=event.role,
+        text=event.text,
+        start=event.start,
+        end=event.end,
+        data=event.data,
+        seq=seq,
+    )
+
+
+def plan_for(offer: CallOffer, settings: Settings) -> CallPlan:
+    """The settings of a call: the first route that matches it changes the defaults."""
+    route = next((each for each in settings.route if _matches(each, offer)), RouteSettings())
+    problems: list[str] = []  # routes were checked with the configuration
+    gate = build(GateSettings, _table(settings.gate) | route.gate, "route.gate", problems)
+    known = {key: value for key, value in route.stt.items() if not isinstance(value, dict)}
+    stt = replace(build(SttSettings, _table(settings.stt) | known, "route.stt", problems))
+    own = {name: table for name, table in route.stt.items() if isinstance(table, dict)}
+    if own:
+        names = settings.stt.providers.keys() | own.keys()
+        merged = {name: settings.stt.providers.get(name, {}) | own.get(name, {}) for name in names}
+        stt = replace(stt, providers=merged)
+    return CallPlan(gate=gate, stt=stt, labels=dict(route.labels))
+
+
+def _table(settings: Any) -> dict[str, Any]:
+    return {name: getattr(settings, name) for name in type(settings).__dataclass_fields__}
+
+
+def _matches(route: RouteSettings, offer: CallOffer) -> bool:
+    """Shell-style patterns; an empty one matches all. `header` maps names to patterns; `aor` any participant's."""
+    match = route.match
+    for key, value in (("from", offer.from_), ("to", offer.to), ("source", offer.source)):
+        pattern = match.get(key)
+        if pattern and not _number_fits(value, pattern):
+            return False
+    for name, pattern in (match.get("header") or {}).items():
+        if not fnmatchcase(offer.headers.get(name.lower(), ""), pattern):
+            return False
+    aor = match.get("aor")
+    return not aor or any(_number_fits(each, aor) for each in offer.aors)
+
+
+def _number_fits(value: str, pattern: str) -> bool:
+    """Against the whole URI, or its user part: `+1800*` fits `sip:+18005551234@host`."""
+    user = value.partition("<")[2].partition(">")[0] or value
+    user = user.partition(":")[2] or user
+    return fnmatchcase(value, pattern) or fnmatchcase(user.partition("@")[0].partition(";")[0], pattern)
