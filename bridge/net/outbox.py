@@ -1,0 +1,404 @@
+"""The publisher: runs the outbox between the calls, the spool and a sink.
+
+`publish` is a plain def: it numbers the event, buffers it for the spool and returns. Three kinds of loop do the
+waiting: one writes the spool ahead (a thread syncs it, all that came meanwhile in one go), one per partition sends
+what is durable and heals after every reconnect, one keeps house.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from bridge import clock
+from bridge.errors import SinkError
+from bridge.net.spool_files import SpoolFiles, default_root
+from bridge.publish import spool
+from bridge.publish.contract import Health, Part, Record, Sink
+from bridge.publish.events import CALL_ENDED, CALL_STARTED, Event
+from bridge.publish.outbox import MEMORY_BYTES, Counts, Entry, Outbox, Room, Take
+from bridge.publish.spool import Kind
+
+MAX_SPOOL_BYTES = 4 << 30  # about 30 min of 1000 busy legs; above half of it interims are dropped
+SYNC_EVERY = 0.02  # s between two syncs of the spool: accepted within 100 ms, with room for a slow disk
+TEND_EVERY = 1.0  # s; trimming, group lag, and noticing a lost connection of an idle partition
+BACKOFF_FIRST = 0.05  # s; doubles
+BACKOFF_MAX = 2.0  # s; a Redis that is back is used at most this much later
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class PublisherStats:
+    """How publishing is."""
+
+    queued: int
+    "Numbered, not confirmed."
+    accepted: int
+    "Events that are on disk, since the start: not even `kill -9` loses them."
+    spooled_bytes: int
+    lag_s: float
+    "Age of the oldest unconfirmed event."
+    last_error: str
+    "Empty: sink and spool work."
+    is_sink_up: bool
+    is_spool_up: bool
+    counts: Counts
+    health: Mapping[int, Health]
+    "Per partition of the sink."
+
+    @property
+    def is_writable(self) -> bool:
+        """For readiness: events find a place, at the sink or on disk."""
+        return self.is_sink_up or self.is_spool_up
+
+
+class Publisher:
+    """What the rest of the program uses. Open it, have `run` in a TaskGroup, `flush` and `close` at the end."""
+
+    def __init__(
+        self,
+        sink: Sink,
+        *,
+        instance: str,
+        spool_path: str = "",
+        keep_s: float = 60.0,
+        call_ttl_s: float = 86400.0,
+        max_spool_bytes: int = MAX_SPOOL_BYTES,
+        redact: Callable[[Event], Event] | None = None,
+    ) -> None:
+        self._sink = sink
+        self._redact = redact
+        self._outbox = Outbox(
+            instance, sink.partition, partitions=sink.partitions, keep_s=keep_s, call_ttl_s=call_ttl_s
+        )
+        root = Path(spool_path) if spool_path else default_root()
+        self._spool = SpoolFiles(root, instance, keep_s=keep_s, max_bytes=max_spool_bytes)
+        self._dirty = asyncio.Event()
+        self._wake = [asyncio.Event() for _ in range(sink.partitions)]
+        self._settled = asyncio.Event()
+        self._closing = asyncio.Event()
+        self._spool_error = ""
+        self._sink_errors: dict[int, str] = dict.fromkeys(range(sink.partitions), "not connected yet")
+        self._health: dict[int, Health] = {}
+        self._refused_told = 0
+
+    # --- what calls use ---
+
+    def publish(self, event: Event) -> None:
+        """Takes an event. Never waits, never raises for what the event holds. Interims may be dropped, nothing else,
+        unless disk and memory are full; `stats` tells."""
+        if self._redact is not None:
+            event = self._redact(event)
+        entry = self._outbox.offer(event, clock.monotonic())
+        if entry is not None:
+            self._write_ahead(entry)
+
+    def remember(self, call: str, ledgers: Mapping[str, Mapping[str, Any]]) -> None:
+        """A running call's ledgers so far: kept on disk for its `call.ended` in case this process dies. Not published.
+        Every few seconds is often enough."""
+        if self._outbox.remember(call, ledgers):
+            self._spool.append(Kind.LEDGER, spool.ledger(call, ledgers))
+            self._dirty.set()
+
+    def stats(self) -> PublisherStats:
+        """A look at everything."""
+        oldest = self._outbox.oldest()
+        sink_error = next((error for error in self._sink_errors.values() if error), "")
+        return PublisherStats(
+            queued=self._outbox.pending,
+            accepted=self._outbox.saved_ticket,
+            spooled_bytes=self._spool.size_bytes,
+            lag_s=0.0 if oldest is None else max(0.0, clock.monotonic() - oldest),
+            last_error=self._spool_error or sink_error,
+            is_sink_up=not any(self._sink_errors.values()),
+            is_spool_up=not self._spool_error and self._outbox.room is not Room.FULL,
+            counts=self._outbox.counts,
+            health=dict(self._health),
+        )
+
+    def _write_ahead(self, entry: Entry) -> None:
+        assert entry.body is not None
+        entry.where = self._spool.append(Kind.EVENT, entry.body)
+        if not self._dirty.is_set():
+            self._dirty.set()
+
+    # --- life ---
+
+    async def open(self) -> None:
+        """Locks and reads the spool. Raises ConfigError. The sink is connected by `run`: calls do not wait for it."""
+        now = clock.monotonic()
+        recovery = await asyncio.to_thread(self._spool.open, now)
+        self._outbox.restore(recovery, now=now)
+        self._spool.append(Kind.SNAPSHOT, spool.snapshot(self._outbox.snapshot()))
+        if recovery.calls:
+            log.info("spool_recovered", n=self._outbox.pending, state=f"{len(recovery.calls)} calls")
+        if recovery.lost_bytes or recovery.damaged:
+            log.warning("spool_damaged", n=recovery.damaged, reason=f"{recovery.lost_bytes} unreadable bytes")
+
+    async def run(self) -> None:
+        """Works until `close`. Cancelling it loses nothing that was accepted."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._keep_spool(), name="spool")
+                for partition in range(self._sink.partitions):
+                    tasks.create_task(self._keep_sending(partition), name=f"send-{partition}")
+                tasks.create_task(self._keep_house(), name="outbox-house")
+        finally:
+            await self._sink.close()
+            self._spool.close()
+
+    async def flush(self, deadline: float) -> bool:
+        """Waits until all is confirmed, at most to `deadline` (the loop's clock). False: some is not; it is on disk."""
+        try:
+            async with asyncio.timeout_at(deadline):
+                while self._outbox.pending:
+                    self._settled.clear()
+                    await self._settled.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    def close(self) -> None:
+        """Lets `run` end, after what is buffered has been written to the spool. `flush` first."""
+        for event in (self._closing, self._dirty, self._settled, *self._wake):
+            event.set()
+
+    # --- the spool ---
+
+    async def _keep_spool(self) -> None:
+        backoff = BACKOFF_FIRST
+        while True:
+            await self._dirty.wait()
+            self._dirty.clear()
+            if await self._save():
+                backoff = BACKOFF_FIRST
+                if self._closing.is_set() and not self._spool.is_dirty:
+                    return
+                await asyncio.sleep(0 if self._closing.is_set() else SYNC_EVERY)
+            elif self._closing.is_set():
+                log.error("spool_abandoned", n=self._outbox.pending, reason=self._spool_error)
+                return
+            else:
+                await self._wait_out(backoff)
+                backoff = min(2 * backoff, BACKOFF_MAX)
+                self._dirty.set()
+            if self._closing.is_set():
+                self._dirty.set()
+
+    async def _save(self) -> bool:
+        now = clock.monotonic()
+        if self._spool.wants_rotation(now):
+            self._spool.rotate(spool.snapshot(self._outbox.snapshot()), now)
+        ticket = self._outbox.last_ticket
+        chunks = self._spool.take_unsaved()
+        try:
+            await asyncio.to_thread(self._spool.save, chunks)
+        except OSError as error:
+            self._spool_failed(error.strerror or str(error))
+        else:
+            self._spool.saved(chunks)
+            self._spool_works()
+        self._signal(self._outbox.made_durable(ticket, is_saved=not self._spool_error))
+        return not self._spool_error
+
+    def _spool_failed(self, reason: str) -> None:
+        """Events go on without it, to the sink at once; if the sink is away too, in memory as far as that goes."""
+        if not self._spool_error:
+            log.error("spool_failed", reason=reason, n=self._outbox.pending)
+        self._spool_error = reason
+        if self._spool.unsaved_bytes > MEMORY_BYTES:
+            self._write_ahead_again()
+        self._measure_room()
+
+    def _write_ahead_again(self) -> None:
+        """What is confirmed need not wait for the disk any longer: memory holds only what is not."""
+        places, again = self._outbox.unspool()
+        self._spool.discard_unsaved()
+        for where in places:
+            self._spool.release(where)
+        self._spool.rotate(spool.snapshot(self._outbox.snapshot()), clock.monotonic())
+        for entry in again:
+            self._write_ahead(entry)
+
+    def _spool_works(self) -> None:
+        if self._spool_error:
+            log.info("spool_restored", n=self._outbox.pending)
+        self._spool_error = ""
+        self._measure_room()
+
+    def _measure_room(self) -> None:
+        size, limit = self._spool.size_bytes, self._spool.max_bytes
+        if size > limit // 2:
+            self._outbox.hurry()
+        if size > limit or (self._spool_error and self._outbox.memory_bytes > MEMORY_BYTES):
+            room = Room.FULL
+        elif self._spool_error or size > limit // 2:
+            room = Room.TIGHT
+        else:
+            room = Room.OPEN
+        if room is not self._outbox.room:
+            tell = log.info if room is Room.OPEN else log.error
+            tell("outbox_room", state=room.name.lower(), n=self._outbox.pending, reason=f"{size} of {limit} bytes")
+        self._outbox.room = room
+
+    # --- the sink ---
+
+    async def _keep_sending(self, partition: int) -> None:
+        backoff = BACKOFF_FIRST
+        asked, tended = 0, 0.0
+        while not self._closing.is_set():
+            try:
+                await self._sink.open(partition)
+                if asked != (generation := self._sink.generation(partition)):
+                    await self._resume(partition)
+                    asked = generation
+                while self._outbox.has_work(partition) and asked == self._sink.generation(partition):
+                    if not await self._send(partition):
+                        break
+                    if clock.monotonic() - tended >= TEND_EVERY:
+                        break
+                if clock.monotonic() - tended >= TEND_EVERY:
+                    await self._tend(partition)
+                    tended = clock.monotonic()
+                self._sink_works(partition)
+                backoff = BACKOFF_FIRST
+                await self._wait_for_work(partition, tended + TEND_EVERY)
+            except SinkError as error:
+                self._sink_failed(partition, str(error))
+                await self._wait_out(backoff * random.uniform(0.7, 1.0))
+                backoff = min(2 * backoff, BACKOFF_MAX)
+
+    async def _wait_for_work(self, partition: int, until: float) -> None:
+        wake = self._wake[partition]
+        try:
+            async with asyncio.timeout_at(until):  # clock.monotonic is the loop's clock
+                while not self._outbox.has_work(partition) and not self._closing.is_set():
+                    wake.clear()
+                    await wake.wait()
+        except TimeoutError:
+            pass
+
+    async def _wait_out(self, seconds: float) -> None:
+        """New events do not shorten this, the end does."""
+        try:
+            async with asyncio.timeout_at(clock.monotonic() + seconds):
+                await self._closing.wait()
+        except TimeoutError:
+            pass
+
+    async def _resume(self, partition: int) -> None:
+        calls = self._outbox.to_ask(partition, now_ms=clock.unix_ms())
+        positions = await self._sink.positions(partition, calls)
+        before = self._outbox.counts.resumed, self._outbox.counts.crashed_calls
+        made = self._outbox.resume(positions, now=clock.monotonic(), now_ms=clock.unix_ms())
+        for entry in made:
+            self._write_ahead(entry)
+        resumed, crashed = self._outbox.counts.resumed - before[0], self._outbox.counts.crashed_calls - before[1]
+        if resumed:
+            log.warning("sink_had_lost_events", n=resumed)
+        if crashed:
+            log.warning("crashed_calls_ended", n=crashed)
+
+    async def _send(self, partition: int) -> bool:
+        takes = self._outbox.take(partition)
+        batch = [await self._part(take) for take in takes]
+        if not any(part.records for part in batch):
+            return False
+        receipt = await self._sink.write(partition, batch)
+        marks = self._outbox.wrote(partition, takes, receipt, now=clock.monotonic())
+        self._mark(marks)
+        for call, reason in receipt.refused.items():
+            log.error("sink_refused_call", call=call, reason=reason)
+        if receipt.gaps:
+            log.error("events_missing", n=receipt.gaps, reason="not held by anybody any more")
+        if receipt.refused:
+            raise SinkError(next(iter(receipt.refused.values())))
+        for entry in self._outbox.release(clock.monotonic()):
+            self._write_ahead(entry)
+        if not self._outbox.pending:
+            self._settled.set()
+        return True
+
+    async def _part(self, take: Take) -> Part:
+        records: list[Record] = []
+        for entry in take.entries:
+            body = entry.body
+            if body is None:
+                body = await self._read_back(take.call, entry)
+            if body is None:
+                break
+            is_first, is_last = entry.type == CALL_STARTED, entry.type == CALL_ENDED
+            records.append(Record(entry.seq, entry.at_ms, body, is_first, is_last))
+        return Part(take.call, records, take.floor)
+
+    async def _read_back(self, call: str, entry: Entry) -> bytes | None:
+        assert entry.where is not None
+        try:
+            return await asyncio.to_thread(self._spool.read, entry.where)
+        except (OSError, ValueError, KeyError) as error:
+            log.error("spool_unreadable", call=call, reason=str(error), n=1)
+            self._outbox.lose(call, entry)
+            return None
+
+    def _mark(self, marks: dict[str, int]) -> None:
+        if marks:
+            self._spool.append(Kind.MARK, spool.mark(marks))
+            self._dirty.set()
+
+    async def _tend(self, partition: int) -> None:
+        before = self._health.get(partition, Health())
+        health = self._health[partition] = await self._sink.tend(partition)
+        if health.is_durable:
+            self._mark(self._outbox.replicated(partition, clock.monotonic()))
+        if health.held_up_by and health.held_up_by != before.held_up_by:
+            log.warning(
+                "trim_held_up", state=health.held_up_by, n=health.length, reason="a named group has not seen it"
+            )
+        if health.overrun > before.overrun:
+            log.error("trimmed_unseen", n=health.overrun - before.overrun, reason="maxlen_hard reached")
+
+    def _sink_failed(self, partition: int, reason: str) -> None:
+        if self._sink_errors[partition] != reason:
+            log.warning("sink_down", state=partition, reason=reason, n=self._outbox.pending)
+        self._sink_errors[partition] = reason
+
+    def _sink_works(self, partition: int) -> None:
+        if self._sink_errors[partition]:
+            log.info("sink_up", state=partition, n=self._outbox.pending)
+        self._sink_errors[partition] = ""
+
+    # --- house ---
+
+    async def _keep_house(self) -> None:
+        while not self._closing.is_set():
+            now = clock.monotonic()
+            for where in self._outbox.expire(now):
+                self._spool.release(where)
+            try:
+                self._spool.sweep()
+            except OSError as error:
+                log.error("spool_sweep_failed", reason=error.strerror or str(error))
+            self._measure_room()
+            for entry in self._outbox.release(now):
+                self._write_ahead(entry)
+            if self._spool.wants_rotation(now):
+                self._dirty.set()
+            self._tell_refused()
+            await self._wait_out(0.05 if self._outbox.room is not Room.OPEN else 0.25)
+
+    def _tell_refused(self) -> None:
+        refused = self._outbox.counts.refused
+        if refused > self._refused_told:
+            log.error("events_lost", n=refused - self._refused_told, reason="no room on disk nor in memory")
+        self._refused_told = refused
+
+    def _signal(self, partitions: set[int]) -> None:
+        for partition in partitions:
+            self._wake[partition].set()

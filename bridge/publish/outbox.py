@@ -1,0 +1,443 @@
+"""The outbox: numbers events, keeps their order, and knows what is still to be published.
+
+Pure. The runner (`bridge.net.outbox`) writes ahead what `offer` returns, says `made_durable`, and then moves batches:
+`take` -> the sink writes -> `wrote`. Confirmed events stay known for `keep_s`, so that a failover which lost them can
+be healed: `resume` compares with what the sink really holds and goes back behind that.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum
+from itertools import islice
+
+from bridge.publish import events
+from bridge.publish.books import Book
+from bridge.publish.contract import Position, Receipt
+from bridge.publish.events import Event
+from bridge.publish.spool import Recovery, Where
+
+PRESSED_EVENTS = 2000  # unconfirmed ones; from here on interims wait without a number. About 1 s of 500 calls
+MEMORY_BYTES = 64 << 20  # bodies of unconfirmed events; what is above is read back from the spool
+BOUNDARIES = frozenset({events.CALL_STARTED, events.CALL_ENDED})
+
+
+class Room(IntEnum):
+    """How much may still come in."""
+
+    OPEN = 0
+    TIGHT = 1
+    "Interims wait, and are dropped when their final comes."
+    FULL = 2
+    "Only the start and end of calls are taken: the rest is lost, and counted."
+
+
+@dataclass(slots=True, eq=False)
+class Entry:
+    """A numbered event."""
+
+    seq: int
+    at_ms: int
+    type: str
+    body: bytes | None
+    "None: to be read back from `where`."
+    made: float
+    ticket: int
+    where: Where | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Box:
+    """One call's events, in order: `kept` (confirmed) then `pending`."""
+
+    call: str
+    partition: int
+    book: Book = field(default_factory=Book)
+    held: int = 0
+    "The sink has confirmed so far."
+    next_seq: int = 1
+    last_ms: int = 0
+    is_dead: bool = False
+    "Left by a process that died; to be ended once the sink has said how far it holds it."
+    kept: deque[Entry] = field(default_factory=deque)
+    pending: deque[Entry] = field(default_factory=deque)
+
+
+@dataclass(frozen=True, slots=True)
+class Take:
+    """What goes into a batch from one call."""
+
+    call: str
+    entries: list[Entry]
+    floor: int
+
+
+@dataclass(slots=True)
+class Counts:
+    """What happened so far."""
+
+    numbered: int = 0
+    confirmed: int = 0
+    conflated: int = 0
+    "Interims that a newer revision or their final replaced before they had a number."
+    refused: int = 0
+    "Events lost because there was no room on disk nor in memory."
+    late: int = 0
+    "Events offered after their call's end: a bug of ours."
+    resumed: int = 0
+    "Events published again because a failover had lost them."
+    gaps: int = 0
+    "Numbers missing in a stream because nobody had them any more."
+    crashed_calls: int = 0
+
+
+class Outbox:
+    """All calls of this process, and what earlier processes left."""
+
+    def __init__(
+        self,
+        instance: str,
+        partition_of: Callable[[str], int],
+        *,
+        partitions: int = 1,
+        keep_s: float = 60.0,
+        call_ttl_s: float = 86400.0,
+        pressed_events: int = PRESSED_EVENTS,
+        memory_bytes: int = MEMORY_BYTES,
+    ) -> None:
+        self.instance = instance
+        self.counts = Counts()
+        self.room = Room.OPEN
+        self.pending = 0
+        self.memory_bytes = 0
+        self.saved_ticket = 0
+        "Events up to here are on disk."
+        self.durable_ticket = 0
+        "Events up to here may be sent: they are on disk, or the disk fails and they go without."
+        self._partition_of = partition_of
+        self._keep_s = keep_s
+        self._call_ttl_s = call_ttl_s
+        self._pressed_events = pressed_events
+        self._memory_limit_bytes = memory_bytes
+        self._boxes: dict[str, Box] = {}
+        self._ready: list[dict[str, Box]] = [{} for _ in range(partitions)]
+        self._waiting: dict[tuple[str, str, str], tuple[Event, float]] = {}
+        self._undurable: deque[tuple[Box, Entry]] = deque()
+        self._unreplicated: list[dict[str, Box]] = [{} for _ in range(partitions)]
+        self._confirmed: deque[tuple[float, Box, int]] = deque()
+        self._ticket = 0
+
+    # --- in ---
+
+    @property
+    def is_pressed(self) -> bool:
+        """Interims wait for a number."""
+        return self.room is not Room.OPEN or self.pending >= self._pressed_events
+
+    def offer(self, event: Event, now: float) -> Entry | None:
+        """Numbers `event`; the caller writes it ahead. None: an interim that waits, or there is no room, or its call is
+        over; `counts` tells which."""
+        box = self._box(event.call)
+        if box.book.is_ended:
+            self.counts.late += 1
+            return None
+        if event.type == events.TRANSCRIPT_INTERIM:
+            if self.is_pressed:
+                self._wait(event, now)
+                return None
+        elif event.type == events.TRANSCRIPT_FINAL or event.type == events.CALL_ENDED:
+            self._drop_waiting(event)
+        if self.room is Room.FULL and event.type not in BOUNDARIES:
+            self.counts.refused += 1
+            return None
+        return self._number(box, event, now)
+
+    def release(self, now: float) -> list[Entry]:
+        """Interims that waited and may have their number now. At half the limit, so that it does not flap."""
+        if not self._waiting or self.room is not Room.OPEN or self.pending >= self._pressed_events // 2:
+            return []
+        waiting, self._waiting = self._waiting, {}
+        return [self._number(self._box(event.call), event, made) for event, made in waiting.values()]
+
+    def _wait(self, event: Event, now: float) -> None:
+        key = (event.call, event.leg, str(event.data.get("utterance", "")))
+        if self._waiting.pop(key, None) is not None:
+            self.counts.conflated += 1
+        self._waiting[key] = (event, now)
+
+    def _drop_waiting(self, event: Event) -> None:
+        if not self._waiting:
+            return
+        if event.type == events.CALL_ENDED:
+            stale = [key for key in self._waiting if key[0] == event.call]
+        else:
+            stale = [(event.call, event.leg, str(event.data.get("utterance", "")))]
+        for key in stale:
+            if self._waiting.pop(key, None) is not None:
+                self.counts.conflated += 1
+
+    def _number(self, box: Box, event: Event, now: float) -> Entry:
+        self._ticket += 1
+        body = events.encode(event, box.next_seq, self.instance)
+        box.last_ms = max(box.last_ms, event.at_ms)
+        entry = Entry(box.next_seq, box.last_ms, event.type, body, now, self._ticket)
+        box.book.fold(event, entry.seq)
+        box.next_seq += 1
+        box.pending.append(entry)
+        self.pending += 1
+        self.memory_bytes += len(body)
+        self.counts.numbered += 1
+        self._undurable.append((box, entry))
+        return entry
+
+    def _box(self, call: str) -> Box:
+        box = self._boxes.get(call)
+        if box is None:
+            box = self._boxes[call] = Box(call, self._partition_of(call))
+        return box
+
+    def remember(self, call: str, ledgers: Mapping[str, Mapping[str, object]]) -> bool:
+        """A running call's ledgers so far. False: no such call runs."""
+        box = self._boxes.get(call)
+        if box is None or box.book.is_ended:
+            return False
+        box.book.ledgers.update({leg: dict(told) for leg, told in ledgers.items()})
+        return True
+
+    # --- written ahead ---
+
+    def made_durable(self, ticket: int, *, is_saved: bool = True) -> set[int]:
+        """Every event up to `ticket` is on disk; or is not (`is_saved` False: the spool fails) and goes without.
+        Returns the partitions that have something to send now."""
+        self.durable_ticket = max(self.durable_ticket, ticket)
+        if is_saved:
+            self.saved_ticket = max(self.saved_ticket, ticket)
+        woken: set[int] = set()
+        while self._undurable and self._undurable[0][1].ticket <= self.durable_ticket:
+            box, entry = self._undurable.popleft()
+            if self.memory_bytes > self._memory_limit_bytes:
+                self._forget_body(entry)
+            self._ready[box.partition][box.call] = box
+            woken.add(box.partition)
+        return woken
+
+    def unspool(self) -> tuple[list[Where], list[Entry]]:
+        """The disk will not take what it was given: places that will never be, and unconfirmed events that are to be
+        written ahead again."""
+        places: list[Where] = []
+        again: list[Entry] = []
+        for box in self._boxes.values():
+            for entry in (*box.kept, *box.pending):
+                if entry.ticket > self.saved_ticket and entry.where is not None:
+                    places.append(entry.where)
+                    entry.where = None
+            again += [entry for entry in box.pending if entry.ticket > self.saved_ticket]
+        return places, sorted(again, key=lambda entry: entry.ticket)
+
+    @property
+    def last_ticket(self) -> int:
+        """Of the newest numbered event."""
+        return self._ticket
+
+    def _forget_body(self, entry: Entry) -> None:
+        if entry.body is not None and entry.where is not None and entry.ticket <= self.saved_ticket:
+            self.memory_bytes -= len(entry.body)
+            entry.body = None
+
+    # --- out ---
+
+    def has_work(self, partition: int) -> bool:
+        """`take` would give something."""
+        return bool(self._ready[partition])
+
+    def take(self, partition: int, *, max_events: int = 256, max_bytes: int = 1 << 20) -> list[Take]:
+        """The next batch: oldest waiting call first, its events consecutive. Nothing changes until `wrote`: a batch
+        that failed is simply taken again. Not more than one may be under way per partition."""
+        takes: list[Take] = []
+        n, size = 0, 0
+        for box in list(self._ready[partition].values()):
+            entries: list[Entry] = []
+            for entry in self._sendable(box):
+                length = len(entry.body) if entry.body is not None else entry.where.length if entry.where else 0
+                if n >= max_events or (size and size + length > max_bytes):
+                    break
+                entries.append(entry)
+                n, size = n + 1, size + length
+            if entries:
+                takes.append(Take(box.call, entries, self._floor(box)))
+            elif n < max_events and size < max_bytes:
+                del self._ready[partition][box.call]
+            if n >= max_events or size >= max_bytes:
+                break
+        return takes
+
+    def _sendable(self, box: Box) -> Iterator[Entry]:
+        expected = box.pending[0].seq if box.pending else 0
+        for entry in box.pending:
+            if entry.ticket > self.durable_ticket or entry.seq != expected:
+                return
+            yield entry
+            expected += 1
+
+    def _floor(self, box: Box) -> int:
+        first = box.pending[0].seq
+        if not box.kept or box.kept[-1].seq != first - 1:
+            return first
+        return box.kept[0].seq
+
+    def wrote(self, partition: int, takes: list[Take], receipt: Receipt, *, now: float) -> dict[str, int]:
+        """The sink has answered. Returns what is confirmed now, per call, for a MARK in the spool."""
+        self.counts.gaps += receipt.gaps
+        marks: dict[str, int] = {}
+        for take in takes:
+            box = self._boxes.get(take.call)
+            if box is None or take.call not in receipt.held:
+                continue
+            self._settle(box, receipt.held[take.call])
+            self._unreplicated[partition][box.call] = box
+            self._requeue(box)
+        if receipt.is_durable:
+            marks = self.replicated(partition, now)
+        return marks
+
+    def replicated(self, partition: int, now: float) -> dict[str, int]:
+        """All that was written in this partition so far is safe at the sink: `keep_s` runs from now. Returns marks."""
+        boxes, self._unreplicated[partition] = self._unreplicated[partition], {}
+        for box in boxes.values():
+            if box.kept:
+                self._confirmed.append((now, box, box.held))
+        return {box.call: box.held for box in boxes.values()}
+
+    def _settle(self, box: Box, held: int) -> None:
+        """Makes `held` the border between what is confirmed and what is pending, whichever way it moves."""
+        while box.pending and box.pending[0].seq <= held:
+            entry = box.pending.popleft()
+            self._forget_body(entry)
+            box.kept.append(entry)
+            self.pending -= 1
+            self.counts.confirmed += 1
+        while box.kept and box.kept[-1].seq > held:
+            box.pending.appendleft(box.kept.pop())
+            self.pending += 1
+            self.counts.resumed += 1
+        box.held = held
+        box.next_seq = max(box.next_seq, held + 1)
+
+    def _requeue(self, box: Box) -> None:
+        """To the end of the line, if anything is left."""
+        ready = self._ready[box.partition]
+        ready.pop(box.call, None)
+        if box.pending:
+            ready[box.call] = box
+
+    def lose(self, call: str, entry: Entry) -> None:
+        """An event cannot be read back from the spool: it is given up, the call goes on behind it."""
+        box = self._boxes[call]
+        if entry in box.pending:
+            box.pending.remove(entry)
+            self.pending -= 1
+            self.counts.refused += 1
+
+    # --- after a reconnect ---
+
+    def to_ask(self, partition: int, *, now_ms: int) -> list[str]:
+        """Calls whose position at the sink decides what is to be sent again. Ended ones whose stream may have expired
+        are left alone: nothing there does not mean nothing was."""
+        oldest_ms = now_ms - self._call_ttl_s * 1000
+        return [
+            box.call
+            for box in self._boxes.values()
+            if box.partition == partition and not (box.book.is_ended and box.held and box.book.last_ms <= oldest_ms)
+        ]
+
+    def resume(self, positions: Mapping[str, Position], *, now: float, now_ms: int) -> list[Entry]:
+        """Goes on behind what the sink holds of each call, and ends the calls that died; returns what that made, to be
+        written ahead."""
+        made: list[Entry] = []
+        for call, position in positions.items():
+            box = self._boxes.get(call)
+            if box is None:
+                continue
+            if position.seq != box.held:
+                self._settle(box, position.seq)
+                self._unreplicated[box.partition][call] = box
+            if box.is_dead:
+                made += self._end(box, position, now=now, now_ms=now_ms)
+            self._requeue(box)
+        return made
+
+    def _end(self, box: Box, position: Position, *, now: float, now_ms: int) -> list[Entry]:
+        box.is_dead = False
+        box.book.is_ended = box.book.is_ended or position.is_ended
+        if box.book.is_ended:
+            self._let_go(box)
+            return []
+        self.counts.crashed_calls += 1
+        return [self._number(box, event, now) for event in box.book.closing(box.call, max(now_ms, box.last_ms))]
+
+    def restore(self, recovery: Recovery, *, now: float) -> None:
+        """Takes over what an earlier process left. Its events are on disk already; its calls are over."""
+        for call, remains in recovery.calls.items():
+            box = self._box(call)
+            box.book = remains.book
+            box.is_dead = not remains.book.is_ended
+            box.held = remains.held
+            box.last_ms = remains.book.last_ms
+            for seq in sorted(remains.events):
+                found = remains.events[seq]
+                box.last_ms = max(box.last_ms, found.at_ms)
+                entry = Entry(seq, found.at_ms, found.type, None, now, 0, found.where)
+                if seq <= remains.held:
+                    box.kept.append(entry)
+                else:
+                    box.pending.append(entry)
+                    self.pending += 1
+            box.next_seq = max(remains.book.seq, remains.held, max(remains.events, default=0)) + 1
+            if box.kept:
+                self._confirmed.append((now, box, box.held))
+            self._requeue(box)
+            self._let_go(box)
+
+    # --- done with ---
+
+    def expire(self, now: float) -> list[Where]:
+        """Places in the spool that are needed no more: confirmed, and `keep_s` has passed."""
+        done: list[Where] = []
+        while self._confirmed and self._confirmed[0][0] + self._keep_s <= now:
+            _, box, seq = self._confirmed.popleft()
+            seq = min(seq, box.held)
+            while box.kept and box.kept[0].seq <= seq:
+                entry = box.kept.popleft()
+                self.memory_bytes -= len(entry.body or b"")
+                if entry.where is not None:
+                    done.append(entry.where)
+            self._let_go(box)
+        return done
+
+    def _let_go(self, box: Box) -> None:
+        if box.book.is_ended and not box.kept and not box.pending and not box.is_dead:
+            self._boxes.pop(box.call, None)
+
+    def hurry(self) -> None:
+        """The spool is short of room: what is confirmed need not be kept any longer."""
+        self._confirmed = deque((float("-inf"), box, seq) for _, box, seq in self._confirmed)
+
+    def snapshot(self) -> dict[str, tuple[int, Book]]:
+        """Every call that is not done with: (confirmed, book)."""
+        return {call: (box.held, box.book) for call, box in self._boxes.items()}
+
+    def oldest(self) -> float | None:
+        """When the oldest unconfirmed event was made; None: there is none."""
+        return min((box.pending[0].made for box in self._boxes.values() if box.pending), default=None)
+
+    def confirmed_seq(self, call: str) -> int:
+        """How far a call is confirmed."""
+        box = self._boxes.get(call)
+        return box.held if box else 0
+
+    def entries(self, call: str, n: int) -> list[Entry]:
+        """The first `n` unconfirmed events of a call."""
+        box = self._boxes.get(call)
+        return list(islice(box.pending, n)) if box else []

@@ -1,0 +1,171 @@
+"""Redis Streams: each event once in its call's stream and once in the shared one, whatever happens on the way.
+
+One connection per partition; a batch is one script. Whoever asks again after a lost answer gets the position, not a
+second copy. Works on one Redis, behind Sentinel, and on a Cluster; see `bridge.net.redis_link` for the URLs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import structlog
+
+from bridge.config import RedisSettings
+from bridge.errors import SinkError
+from bridge.net.redis_link import Address, Link
+from bridge.publish.contract import Health, Part, Position, Receipt
+from bridge.publish.events import CALL_ENDED
+from bridge.publish.keys import Keys
+from bridge.sinks import scripts
+
+WAIT_MS = 250  # a healthy replica on a LAN confirms in a few ms; a batch waits this long at most
+TRIM_LOOK = 2000  # entries that one trim looks at: bounds the time that the script holds Redis to about 10 ms
+ASK_CALLS = 500  # calls per POSITIONS script
+CALLS_LOOK = 50  # oldest calls looked at per second for streams that have expired
+
+log = structlog.get_logger()
+
+
+class RedisStreams:
+    """The Sink. See `bridge.publish.contract`."""
+
+    def __init__(self, settings: RedisSettings) -> None:
+        self._settings = settings
+        self._address = Address.parse(settings.url)
+        self.keys = Keys(settings.prefix, settings.partitions, tagged=self._address.kind == "cluster")
+        self._links = [Link(self._address, self.keys.events(n)) for n in range(settings.partitions)]
+        self._scripts: list[dict[str, str]] = [{} for _ in self._links]
+        self._replicas = [0 for _ in self._links]
+        self._is_durable = [True for _ in self._links]
+        self._overrun = [0 for _ in self._links]
+        self._may_info = True
+
+    @property
+    def partitions(self) -> int:
+        return self._settings.partitions
+
+    def partition(self, call: str) -> int:
+        return self.keys.partition(call)
+
+    def generation(self, partition: int) -> int:
+        return self._links[partition].generation
+
+    async def open(self, partition: int) -> None:
+        link = self._links[partition]
+        if link.is_open:
+            return
+        await link.open()
+        sources = {"write": scripts.WRITE, "positions": scripts.POSITIONS, "trim": scripts.TRIM}
+        digests = await link.ask(*(("SCRIPT", "LOAD", source) for source in sources.values()))
+        self._scripts[partition] = dict(zip(sources, digests, strict=True))
+        await self._count_replicas(partition)
+
+    async def positions(self, partition: int, calls: Iterable[str]) -> Mapping[str, Position]:
+        await self.open(partition)
+        wanted = list(calls)
+        found: dict[str, Position] = {}
+        for at in range(0, len(wanted), ASK_CALLS):
+            some = wanted[at : at + ASK_CALLS]
+            command = ("EVALSHA", self._scripts[partition]["positions"], len(some), *map(self.keys.call, some))
+            (answer,) = await self._links[partition].ask(command)
+            for call, seq, kind in zip(some, answer[::2], answer[1::2], strict=True):
+                found[call] = Position(int(seq), kind.decode() == CALL_ENDED)
+        return found
+
+    async def write(self, partition: int, batch: Sequence[Part]) -> Receipt:
+        await self.open(partition)
+        parts = [part for part in batch if part.records]
+        keys = [self.keys.events(partition), self.keys.calls(partition), *(self.keys.call(part.call) for part in parts)]
+        arguments: list[int | str | bytes] = [self._settings.call_ttl_s]
+        for part in parts:
+            arguments += (len(part.records), part.floor)
+            for record in part.records:
+                mark = "first" if record.is_first else "last" if record.is_last else ""
+                arguments += (record.seq, record.at_ms, mark, record.body)
+        script = ("EVALSHA", self._scripts[partition]["write"], len(keys), *keys, *arguments)
+        is_durable = True
+        self._is_durable[partition] = False
+        if self._replicas[partition]:
+            answer, n_replicas = await self._links[partition].ask(script, ("WAIT", 1, WAIT_MS))
+            is_durable = n_replicas > 0
+        else:
+            (answer,) = await self._links[partition].ask(script)
+        self._is_durable[partition] = is_durable
+        return _receipt(parts, answer, is_durable)
+
+    async def tend(self, partition: int) -> Health:
+        await self.open(partition)
+        await self._count_replicas(partition)
+        if not self._is_durable[partition]:
+            n_replicas = 1 if not self._replicas[partition] else 0
+            if not n_replicas:
+                (n_replicas,) = await self._links[partition].ask(("WAIT", 1, WAIT_MS))
+            self._is_durable[partition] = n_replicas > 0
+        await self._forget_expired(partition)
+        return await self._trim(partition)
+
+    async def close(self) -> None:
+        for link in self._links:
+            await link.close()
+
+    async def _trim(self, partition: int) -> Health:
+        settings = self._settings
+        command = (
+            *("EVALSHA", self._scripts[partition]["trim"], 1, self.keys.events(partition)),
+            *(settings.maxlen, settings.maxlen_hard, TRIM_LOOK, *settings.groups),
+        )
+        for _ in range(8):  # about 16 000 entries a second go at most: more than one Redis takes in
+            (answer,) = await self._links[partition].ask(command)
+            length, overrun, held_up_by = int(answer[0]), int(answer[1]), answer[2].decode()
+            self._overrun[partition] += overrun
+            if held_up_by or length <= settings.maxlen or not settings.groups:
+                break
+        lag = {answer[n].decode(): int(answer[n + 1]) for n in range(3, len(answer), 2)}
+        return Health(
+            length=length,
+            lag=lag,
+            held_up_by=held_up_by,
+            is_durable=self._is_durable[partition],
+            overrun=self._overrun[partition],
+        )
+
+    async def _count_replicas(self, partition: int) -> None:
+        """INFO may be forbidden by an ACL: then nobody waits for replicas, and the log says so once."""
+        if not self._may_info:
+            return
+        try:
+            (answer,) = await self._links[partition].ask(("INFO", "replication"))
+        except SinkError as error:
+            if "NOPERM" not in str(error) and "No permission" not in str(error):
+                raise
+            self._may_info = False
+            log.warning("replicas_unknown", reason="INFO is not allowed to this user; WAIT is not used")
+            raise
+        lines = dict(line.split(":", 1) for line in answer.decode().splitlines() if ":" in line)
+        if lines.get("role") == "slave":
+            await self._links[partition].close()
+            raise SinkError("this Redis is a replica")
+        self._replicas[partition] = int(lines.get("connected_slaves", "0"))
+
+    async def _forget_expired(self, partition: int) -> None:
+        """The set of calls keeps step with the streams: what has expired leaves it."""
+        link, index = self._links[partition], self.keys.calls(partition)
+        (oldest,) = await link.ask(("ZRANGE", index, 0, CALLS_LOOK - 1))
+        if not oldest:
+            return
+        calls = [call.decode() for call in oldest]
+        exist = await link.ask(*(("EXISTS", self.keys.call(call)) for call in calls))
+        gone = [call for call, n in zip(calls, exist, strict=True) if not n]
+        if gone:
+            await link.ask(("ZREM", index, *gone))
+
+
+def _receipt(parts: Sequence[Part], answer: Sequence[int | bytes], is_durable: bool) -> Receipt:
+    held: dict[str, int] = {}
+    refused: dict[str, str] = {}
+    for part, told in zip(parts, answer[1:], strict=True):
+        if isinstance(told, int):
+            held[part.call] = told
+        else:
+            refused[part.call] = told.decode("utf-8", "replace")
+    return Receipt(held, refused, int(answer[0]), is_durable)
