@@ -8,6 +8,7 @@ from typing import Literal
 from xml.sax.saxutils import escape, quoteattr
 
 from bridge.caller.rtp_schedule import COMFORT_NOISE_TYPE
+from bridge.errors import SdpError
 from bridge.sip.events import Body
 from rtpcodecs.contract import Codec
 
@@ -105,3 +106,48 @@ def siprec_body(offer: bytes, snapshot: bytes) -> Body:
         edge + b"--", b"",
     ])  # fmt: skip
     return Body(content, f'multipart/mixed;boundary="{BOUNDARY}"')
+
+
+@dataclass(frozen=True, slots=True)
+class AnsweredMedia:
+    """One m-line of an answer."""
+
+    address: str
+    port: int
+    "0: refused."
+    payload_types: tuple[str, ...]
+    direction: str
+
+
+def read_answer(body: bytes, n_media: int) -> tuple[AnsweredMedia, ...]:
+    """The m-lines of an SDP answer to an offer of `n_media`. Raises SdpError for what is none."""
+    session_address = session_direction = ""
+    media: list[dict[str, str]] = []
+    for line in body.decode("utf-8", "replace").splitlines():
+        key, _, value = line.partition("=")
+        parts = value.split()
+        if key == "m" and len(parts) >= 4 and parts[1].partition("/")[0].isdecimal():
+            media.append({"port": parts[1].partition("/")[0], "types": " ".join(parts[3:])})
+        elif key == "c" and len(parts) == 3:
+            address = parts[2].partition("/")[0]
+            if media:
+                media[-1]["address"] = address
+            else:
+                session_address = address
+        elif key == "a" and value.strip() in ("sendrecv", "sendonly", "recvonly", "inactive"):
+            if media:
+                media[-1]["direction"] = value.strip()
+            else:
+                session_direction = value.strip()
+    if len(media) != n_media:
+        raise SdpError(f"an answer with {len(media)} m-lines to an offer with {n_media}")
+    answer = tuple(
+        AnsweredMedia(
+            m.get("address", session_address), int(m["port"]), tuple(m["types"].split()),
+            m.get("direction", session_direction or "sendrecv"),
+        )
+        for m in media
+    )  # fmt: skip
+    if any(m.port > 65535 or (m.port and not m.address) for m in answer):
+        raise SdpError("an answer without a usable address")
+    return answer

@@ -16,6 +16,7 @@ import time
 from collections.abc import Sequence
 
 import numpy as np
+
 from tests.bench.tapes import Tape
 
 HEADER_BYTES = 12

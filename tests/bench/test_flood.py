@@ -5,10 +5,10 @@ import socket
 import time
 
 import numpy as np
-from tests.bench import tapes
-from tests.bench.flood import Flood
 
 from rtpcodecs.g711 import PCMU, ULAW_TO_LINEAR
+from tests.bench import tapes
+from tests.bench.flood import Flood
 
 
 def test_the_flood_sends_each_leg_its_own_tape_in_order() -> None:

@@ -1,0 +1,42 @@
+"""What ears and gate cost: microseconds of one core per second of one leg's audio, by batch."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bridge.config import GateSettings
+from bridge.gate.ears import FRAME, Ears
+from bridge.gate.gate import Gates
+
+BATCHES = (1, 32, 128, 512)
+FRAMES = 200
+
+
+def measure(sounds: list[NDArray[np.int16]]) -> dict[str, float]:
+    """The folder's own mix: leg n plays the concatenation of all items from a place of its own."""
+    mix = np.concatenate(sounds)
+    frames = mix[: len(mix) // FRAME * FRAME].reshape(-1, FRAME)
+    return {str(batch): round(one_batch(frames, batch), 1) for batch in BATCHES}
+
+
+def one_batch(frames: NDArray[np.int16], batch: int) -> float:
+    """Median time of a tick, as microseconds per leg and second of audio."""
+    ears, gates = Ears(batch), Gates(batch)
+    for row in range(batch):
+        gates.open_leg(row, GateSettings(), 0)
+    rows = np.arange(batch)
+    starts = np.linspace(0, len(frames) - 1, batch, endpoint=False).astype(int)
+    n_frames = FRAMES if batch > 1 else 4000
+    starts = starts if batch > 1 else np.zeros(1, int)
+    spent = []
+    for n in range(n_frames):
+        place = starts + (n if batch > 1 else n * 17)
+        now = frames[place % len(frames)]
+        before = time.perf_counter()
+        gates.hear(ears.hear(rows, now), np.full(batch, (n + 1) * FRAME))
+        spent.append(time.perf_counter() - before)
+    middle = np.mean(spent) if batch == 1 else np.median(spent)
+    return float(middle) / batch * 1e6 / (FRAME / 8000)
