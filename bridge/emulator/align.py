@@ -1,7 +1,7 @@
 """Word times for a folder of recordings: forced alignment of known transcripts.
 
-`python -m bridge.emulator.align DIR` reads DIR/recordings.json, aligns each recording's `text` with its audio and writes
-the `words` back. Run once per library; the result is data, kept beside the audio. Needs the extra `offline`
+`python -m bridge.emulator.align DIR` reads DIR/recordings.json, aligns each recording's `text` with its audio and
+writes the `words` back. Run once per library; the result is data, kept beside the audio. Needs the extra `offline`
 (pocketsphinx). The times are as good as its frames: 10 ms.
 """
 

@@ -46,10 +46,13 @@ ALAW = _alaw_table()
 
 def decode(encoding: str, data: bytes) -> Int16:
     """Whole samples only; `encoding` is a key of WIDTHS."""
+    samples: Int16
     if encoding == "mulaw":
-        return MULAW[np.frombuffer(data, dtype=np.uint8)]
+        samples = MULAW[np.frombuffer(data, dtype=np.uint8)]
+        return samples
     if encoding == "alaw":
-        return ALAW[np.frombuffer(data, dtype=np.uint8)]
+        samples = ALAW[np.frombuffer(data, dtype=np.uint8)]
+        return samples
     if encoding == "linear16":
         return np.frombuffer(data, dtype="<i2")
     floats = np.nan_to_num(np.frombuffer(data, dtype="<f4"))
@@ -134,7 +137,8 @@ def _sinc_table(phases: int, half: int, ratio: float) -> Floats:
     cutoff = min(1.0, 1.0 / ratio) * 0.95
     t = np.arange(-half + 1, half + 1)[None, :] - (np.arange(phases) / phases)[:, None]
     weights = np.sinc(t * cutoff) * np.cos(np.pi * np.clip(t / (half + 1), -1, 1) / 2) ** 2
-    return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+    table: Floats = (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+    return table
 
 
 class Activity:

@@ -47,7 +47,8 @@ def _lowpass() -> Floats:
     n = np.arange(-16, 17)
     cutoff = 750 / (RATE_HZ / 2)
     taps = cutoff * np.sinc(cutoff * n) * np.hamming(33)
-    return (taps / taps.sum()).astype(np.float32)
+    normalised: Floats = (taps / taps.sum()).astype(np.float32)
+    return normalised
 
 
 LOWPASS = _lowpass()
@@ -208,13 +209,14 @@ class MatchingRecogniser:
         return place.offset + round(word.start * RATE_HZ), place.offset + round(word.end * RATE_HZ)
 
     def _similarity(self, place: Place, start: int, end: int) -> float:
-        """Correlation of stream[start:end] with the recording at `place`; what lies outside either counts as silence."""
+        """Correlation of stream[start:end] with the recording at `place`; what lies outside counts as silence."""
         signal = self._index.signals[place.recording]
         first, last = max(start, place.offset, self._first), min(end, place.offset + len(signal), self._received)
         if first >= last:
             return 0.0
         ours, theirs = self._stretch(first, last), signal[first - place.offset : last - place.offset]
-        return correlation(ours, theirs) * ((last - first) / (end - start)) ** 0.5
+        covered = (last - first) / (end - start)
+        return correlation(ours, theirs) * float(covered**0.5)
 
     def _resembles(self, place: Place, start: int, end: int) -> bool:
         return self._similarity(place, start, end) > BLOCK_MATCHES

@@ -1,7 +1,7 @@
 """Makes bridge/emulator/recordings from Debian's packages asterisk-core-sounds-en-wav and asterisk-moh-opsound-wav.
 
-`python tests/emulator/tools/make_recordings.py [SOUNDS_DIR [MOH_DIR]]`, then the folder is complete. Kept so that anybody
-can see where each sample comes from; run again only when the cast changes.
+`python tests/emulator/tools/make_recordings.py [SOUNDS_DIR [MOH_DIR]]`, then the folder is complete. Kept so that
+anybody can see where each sample comes from; run again only when the cast changes.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import wave
 from pathlib import Path
 
 import numpy as np
-
 from bridge.emulator.align import align, dumps, resampled
 
 OUT = Path(__file__).parents[3] / "bridge" / "emulator" / "recordings"
