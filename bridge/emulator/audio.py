@@ -56,7 +56,8 @@ def decode(encoding: str, data: bytes) -> Int16:
     if encoding == "linear16":
         return np.frombuffer(data, dtype="<i2")
     floats = np.nan_to_num(np.frombuffer(data, dtype="<f4"))
-    return np.clip(floats * 32768.0, -32768, 32767).astype(np.int16)
+    samples = np.clip(floats * 32768.0, -32768, 32767).astype(np.int16)
+    return samples
 
 
 class Decoder:

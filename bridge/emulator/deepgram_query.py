@@ -71,7 +71,7 @@ class DeepgramQuery:
     is_multichannel: bool = False
     is_punctuated: bool = False
     is_diarized: bool = False
-    rules: SegmentRules = SegmentRules()
+    rules: SegmentRules = field(default_factory=SegmentRules)
     extra: dict[str, str] = field(default_factory=dict)
     raw: tuple[tuple[str, str], ...] = ()
 

@@ -10,8 +10,11 @@ Robust to G.711, level, a few lost packets and cuts anywhere; not to time stretc
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -185,6 +188,9 @@ class MatchingRecogniser:
                 return None
             return start / RATE_HZ if self._resembles(self._place, start, self._received) else None
         return None
+
+    def settle(self) -> Sequence[Future[Any]]:
+        return ()
 
     def _store(self, samples: Samples) -> None:
         while len(samples) > self._capacity // 2:  # a huge frame: keep the window's arithmetic simple

@@ -23,7 +23,7 @@ FAULTS = {
     "error": "CODE:SECONDS - Deepgram closes with that code, Soniox sends that error, after so many seconds of audio",
     "net0000": "Deepgram: 1011 NET-0000 after so many seconds of audio",
     "late": "final results, and what follows them, come so many seconds late",
-    "no_finalize": "Finalize is carried out but not answered (Deepgram: finals without from_finalize; Soniox: no <fin>)",
+    "no_finalize": "Finalize is carried out, not answered (Deepgram: finals without from_finalize; Soniox: no <fin>)",
     "slow": "audio is read at this multiple of real time",
     "slow_upgrade": "the upgrade takes so many seconds",
     "unknown_message": "a message of an unknown type follows the first result",

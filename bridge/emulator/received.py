@@ -52,7 +52,8 @@ class Connection:
         for _, kind, _ in self.frames:
             kinds[kind] = kinds.get(kind, 0) + 1
         out: dict[str, Any] = {
-            "number": self.number, "path": self.path, "request_id": self.request_id, "opened_at": round(self.opened_at, 3),
+            "number": self.number, "path": self.path, "request_id": self.request_id,
+            "opened_at": round(self.opened_at, 3),
             "closed_at": None if self.closed_at is None else round(self.closed_at, 3), "refused": self.refused,
             "close_code": self.close_code, "close_reason": self.close_reason, "seconds": round(self.seconds, 6),
             "audio_bytes": self.audio_bytes, "words": len(self.words), "received": kinds,

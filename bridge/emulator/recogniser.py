@@ -5,9 +5,10 @@ A recogniser hears one channel of one stream, at 8 kHz, gapless: sample n is str
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -42,6 +43,9 @@ class Recogniser(Protocol):
     def word_under_way(self) -> float | None:
         """Start of a word that has begun and not ended, None if none is known: a segment is not cut there."""
 
+    def settle(self) -> Sequence[Future[Any]]:
+        """Work elsewhere that a `flush` now would need done; a driver waits for it first. Mostly none."""
+
 
 RecogniserFactory = Callable[[], Recogniser]
 
@@ -57,6 +61,9 @@ class DeafRecogniser:
 
     def word_under_way(self) -> float | None:
         return None
+
+    def settle(self) -> Sequence[Future[Any]]:
+        return ()
 
 
 class ScriptedRecogniser:
@@ -85,3 +92,6 @@ class ScriptedRecogniser:
     def word_under_way(self) -> float | None:
         start = self._spoken * self._every
         return start if start < self._samples / RATE_HZ else None
+
+    def settle(self) -> Sequence[Future[Any]]:
+        return ()

@@ -1,4 +1,4 @@
-"""The WebSocket skin of the stand-ins: reads one frame, tells the stream, sends what is due, sleeps until its deadline."""
+"""The WebSocket skin of the stand-ins: reads a frame, tells the stream, sends what is due, sleeps till its deadline."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from bridge import clock
 from bridge.emulator.deepgram import DeepgramStream
 from bridge.emulator.deepgram_query import DeepgramQuery, Refusal, credentials, refusal
 from bridge.emulator.listening import recogniser_factory
-from bridge.emulator.options import EmulatorOptions, Faults, Provider
+from bridge.emulator.options import EmulatorOptions, Faults
 from bridge.emulator.received import Connection, kind_of_sent, kind_of_text
-from bridge.emulator.recogniser import HeardWord, RecogniserFactory
+from bridge.emulator.recogniser import HeardWord, Recogniser, RecogniserFactory
 from bridge.emulator.soniox import SonioxStream
 from bridge.emulator.wire import Abort, Close, Freeze, Output, SendText, Throttle
 
@@ -36,6 +36,8 @@ MAX_FRAME_BYTES = 16 * 1024 * 1024  # no limit is documented
 CONNECTIONS_PATH = "/emulator/connections"
 DEEPGRAM_PATH = "/v1/listen"
 SONIOX_PATH = "/transcribe-websocket"
+FLUSHING = ("Finalize", "CloseStream", "finalize", "empty")
+SETTLE_WITHIN = 10.0  # s; words of a recogniser that takes longer come with a later final
 EXPOSED = "dg-model-name,dg-model-uuid,dg-char-count,dg-request-id,dg-error"
 
 
@@ -54,6 +56,9 @@ class Stream(Protocol):
     def take_outputs(self, now: float) -> list[Output]: ...
 
 
+StreamMaker = Callable[[RecogniserFactory], Stream]
+
+
 class EmulatorServer:
     """A running stand-in. `connections` grows by one for each upgrade, refused or not."""
 
@@ -65,7 +70,7 @@ class EmulatorServer:
         self._started = clock.monotonic()
         self._server: Server | None = None
         self._changed = asyncio.Event()
-        self._pending: dict[ServerConnection, tuple[Connection, Callable[[], Stream]]] = {}
+        self._pending: dict[ServerConnection, tuple[Connection, StreamMaker]] = {}
 
     @property
     def url(self) -> str:
@@ -112,16 +117,15 @@ class EmulatorServer:
         self._pending[connection] = (record, stream)
         return None
 
-    def _admit(self, request: Request, record: Connection, faults: Faults) -> Callable[[], Stream]:
+    def _admit(self, request: Request, record: Connection, faults: Faults) -> StreamMaker:
         """How to make the stream once the upgrade is through. Raises Refusal."""
         options, now = self.options, clock.monotonic
         open_now = sum(1 for other in self.connections if other.is_open)
         is_full = bool(options.concurrency) and open_now > options.concurrency
         protocols = [name.strip() for name in request.headers.get("Sec-WebSocket-Protocol", "").split(",") if name]
-        make = self._make_recogniser
         if options.provider == "soniox":
             offer = (request.headers.get("Authorization"), tuple(protocols))
-            return lambda: SonioxStream(
+            return lambda make: SonioxStream(
                 make, offer, request_id=record.request_id, options=options, faults=faults, is_full=is_full, now=now()
             )
         if urlsplit(request.path).path != DEEPGRAM_PATH:
@@ -135,7 +139,7 @@ class EmulatorServer:
         if (status := faults.seconds("refuse")) is not None:
             raise refusal(int(status))
         created = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        return lambda: DeepgramStream(
+        return lambda make: DeepgramStream(
             query, make, request_id=record.request_id, created=created, options=options, faults=faults, now=now()
         )
 
@@ -154,9 +158,15 @@ class EmulatorServer:
     async def run_connection(self, connection: ServerConnection) -> None:
         """From the 101 to the close."""
         record, make_stream = self._pending.pop(connection)
-        stream = make_stream()
+        recognisers: list[Recogniser] = []
+
+        def make_recogniser() -> Recogniser:
+            recognisers.append(self._make_recogniser())
+            return recognisers[-1]
+
+        stream = make_stream(make_recogniser)
         try:
-            await self._serve(connection, stream, record)
+            await self._serve(connection, stream, record, recognisers)
         except ConnectionClosed:
             pass
         finally:
@@ -168,7 +178,9 @@ class EmulatorServer:
             if self.options.log is not None:
                 record.append_to(self.options.log)
 
-    async def _serve(self, connection: ServerConnection, stream: Stream, record: Connection) -> None:
+    async def _serve(
+        self, connection: ServerConnection, stream: Stream, record: Connection, recognisers: list[Recogniser]
+    ) -> None:
         while True:
             for output in stream.take_outputs(clock.monotonic()):
                 if not await self._perform(output, connection, record):
@@ -182,7 +194,15 @@ class EmulatorServer:
             except TimeoutError:
                 stream.handle_timer(clock.monotonic())
                 continue
+            if isinstance(message, str) and kind_of_text(message) in FLUSHING:
+                await self._settle(recognisers)
             self._take(message, stream, record)
+
+    async def _settle(self, recognisers: list[Recogniser]) -> None:
+        """Recognisers that work elsewhere finish before a flush asks them to have finished."""
+        work = [asyncio.wrap_future(future) for recogniser in recognisers for future in recogniser.settle()]
+        if work:
+            await asyncio.wait(work, timeout=SETTLE_WITHIN)
 
     def _take(self, message: str | bytes, stream: Stream, record: Connection) -> None:
         now = clock.monotonic()
@@ -279,6 +299,3 @@ def uuid7() -> str:
     return str(uuid.UUID(int=value))
 
 
-def provider_url(provider: Provider, host: str, port: int) -> str:
-    """The address a client of that stand-in is configured with."""
-    return f"ws://{host}:{port}{DEEPGRAM_PATH if provider == 'deepgram' else SONIOX_PATH}"

@@ -37,7 +37,10 @@ NO_FORMAT = (
     "Missing audio format. Specify a valid audio format (e.g. s16le, f32le, wav, ogg, flac...) "
     'or "auto" for auto format detection.'
 )
-NO_MODEL = "The requested model is not available. See https://soniox.com/docs/stt/models for the list of supported models."
+NO_MODEL = (
+    "The requested model is not available. "
+    "See https://soniox.com/docs/stt/models for the list of supported models."
+)
 
 ERRORS = {
     400: ("invalid_request", "Start request is malformed."),

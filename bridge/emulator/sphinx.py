@@ -6,7 +6,7 @@ It runs in a process of its own, so that the loop which serves the connections n
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -22,7 +22,6 @@ from bridge.errors import ConfigError
 PIECE = 4.0  # s; longest piece decoded at once
 PAUSE = 0.4  # s of quiet that ends a piece
 MODEL_RATE_HZ = 16000  # of the model in the wheel; fed at 8 kHz it is unusable
-FLUSH_WAIT = 10.0  # s; a decoder that takes longer is given up for this piece
 
 _decoder: Any = None
 
@@ -37,14 +36,14 @@ def sphinx_factory() -> Iterator[RecogniserFactory]:
 
 
 class PocketsphinxRecogniser:
-    """One channel's ear. `push` never waits; `flush` does, up to FLUSH_WAIT, because finals must be complete."""
+    """One channel's ear. Nothing in it waits; a segment is not closed before its last piece is decoded."""
 
     def __init__(self, pool: ProcessPoolExecutor) -> None:
         self._pool = pool
         self._activity = Activity()
         self._held: list[Samples] = []
         self._held_from = self._received = 0
-        self._decoding: list[Future[list[HeardWord]]] = []
+        self._decoding: list[tuple[float, Future[list[HeardWord]]]] = []
 
     def push(self, samples: Samples) -> list[HeardWord]:
         self._held.append(samples)
@@ -53,28 +52,30 @@ class PocketsphinxRecogniser:
         seconds = (self._received - self._held_from) / RATE_HZ
         if seconds >= PIECE or (seconds > PAUSE and self._activity.quiet_for(self._received / RATE_HZ) > PAUSE):
             self._submit()
-        return self._collect(wait=False)
+        return self._collect()
 
     def flush(self) -> list[HeardWord]:
         self._submit()
-        return self._collect(wait=True)
+        return self._collect()
 
     def word_under_way(self) -> float | None:
-        return None
+        return self._decoding[0][0] if self._decoding else None
+
+    def settle(self) -> Sequence[Future[Any]]:
+        self._submit()
+        return [future for _, future in self._decoding]
 
     def _submit(self) -> None:
         start = self._held_from / RATE_HZ
         if self._held and self._activity.last_loud > start:
-            self._decoding.append(self._pool.submit(decode_piece, np.concatenate(self._held), start))
+            future = self._pool.submit(decode_piece, np.concatenate(self._held), start)
+            self._decoding.append((start, future))
         self._held, self._held_from = [], self._received
 
-    def _collect(self, *, wait: bool) -> list[HeardWord]:
+    def _collect(self) -> list[HeardWord]:
         words: list[HeardWord] = []
-        while self._decoding and (wait or self._decoding[0].done()):
-            try:
-                words += self._decoding.pop(0).result(timeout=FLUSH_WAIT)
-            except TimeoutError:
-                continue
+        while self._decoding and self._decoding[0][1].done():
+            words += self._decoding.pop(0)[1].result()
         return words
 
 
