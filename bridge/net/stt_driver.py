@@ -1,0 +1,273 @@
+"""Ties transcribers to sockets: many legs in a process, no task for any of them but while a connection is made."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import weakref
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
+from urllib.parse import urlsplit
+
+import structlog
+from websockets.exceptions import InvalidURI
+
+from bridge.clock import monotonic
+from bridge.net.websocket import Refusal, WebSocketConnection, WebSocketTarget
+from bridge.stt.events import Abort, Close, Command, Connect, Finished, Lost, Restored, SttEvent, Transmit
+from bridge.stt.transcriber import Transcriber
+
+CONNECT_TIMEOUT = 10.0
+"""s for name, TCP and TLS."""
+
+log = structlog.get_logger()
+
+
+class SttDrivers:
+    """All drivers of the process. `async with`: leaving it ends every connection at once, so finish the legs
+    first. `ping_s` and `pong_s` find half-open sockets."""
+
+    def __init__(self, *, ping_s: float = 20.0, pong_s: float = 20.0, context: ssl.SSLContext | None = None) -> None:
+        self.ping_s = ping_s
+        self.pong_s = pong_s
+        self._context = context
+        self._group = asyncio.TaskGroup()
+        self._drivers: set[SttDriver] = set()
+        self._connections: weakref.WeakSet[WebSocketConnection] = weakref.WeakSet()
+        "Also those that are only being closed."
+
+    async def __aenter__(self) -> Self:
+        await self._group.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for driver in list(self._drivers):
+            driver.abort()
+        for connection in list(self._connections):
+            connection.abort()
+        await self._group.__aexit__(kind, error, trace)
+
+    def attach(
+        self,
+        transcriber: Transcriber,
+        on_events: Callable[[list[SttEvent]], None],
+        *,
+        call: str = "",
+        leg: str = "",
+    ) -> SttDriver:
+        """From now on `wake` of what is returned must be called after everything told to `transcriber`.
+        `on_events` is called with every batch of events, from `wake` or from the loop; it may tell and wake."""
+        driver = SttDriver(self, transcriber, on_events, call=call, leg=leg)
+        self._drivers.add(driver)
+        return driver
+
+    def detach(self, driver: SttDriver) -> None:
+        self._drivers.discard(driver)
+
+    def connect(self, connection: WebSocketConnection, url: str, link: Link) -> asyncio.Task[None]:
+        self._connections.add(connection)
+        return self._group.create_task(self._connect(connection, url, link))
+
+    async def _connect(self, connection: WebSocketConnection, url: str, link: Link) -> None:
+        parts = urlsplit(url)
+        is_secure = parts.scheme == "wss"
+        if is_secure and self._context is None:
+            self._context = ssl.create_default_context()
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout_at(loop.time() + CONNECT_TIMEOUT):
+                await loop.create_connection(
+                    lambda: connection,
+                    parts.hostname or "",
+                    parts.port or (443 if is_secure else 80),
+                    ssl=self._context if is_secure else None,
+                )
+        except TimeoutError:
+            link.refused(Refusal(0, "connect timeout"))
+        except OSError as error:
+            link.refused(Refusal(0, type(error).__name__))
+
+
+class Link:
+    """One session's connection, as its driver knows it."""
+
+    def __init__(self, driver: SttDriver, command: Connect) -> None:
+        self._driver = driver
+        self._session = command.session
+        self._provider = command.provider
+        self._secrets = [value.split()[-1] for _, value in command.headers if value.split()]
+        self.connection: WebSocketConnection | None = None
+        self.task: asyncio.Task[None] | None = None
+
+    def opened(self, request_id: str) -> None:
+        self._driver.log.info("stt.opened", provider=self._provider, session=self._session, request_id=request_id)
+        self._driver.tell(lambda leg, now: leg.opened(self._session, now))
+
+    def refused(self, refusal: Refusal) -> None:
+        reason = refusal.reason
+        for secret in self._secrets:
+            reason = reason.replace(secret, "***")
+        self._driver.log.warning(
+            "stt.refused", provider=self._provider, session=self._session, status=refusal.status, reason=reason,
+            request_id=refusal.request_id,
+        )  # fmt: skip
+        self._driver.forget(self._session)
+        self._driver.tell(lambda leg, now: leg.refused(self._session, status=refusal.status, reason=reason, now=now))
+
+    def received(self, message: str | bytes) -> None:
+        self._driver.tell(lambda leg, now: leg.received(self._session, message, now))
+
+    def closed(self, code: int, reason: str) -> None:
+        self._driver.log.info("stt.closed", provider=self._provider, session=self._session, code=code, reason=reason)
+        self._driver.forget(self._session)
+        self._driver.tell(lambda leg, now: leg.closed(self._session, code=code, reason=reason, now=now))
+
+    def writable(self, is_writable: bool) -> None:
+        self._driver.tell(lambda leg, now: leg.writable(self._session, is_writable, now))
+
+    def close(self) -> None:
+        if self.connection is not None:
+            self.connection.close()
+
+    def abort(self) -> None:
+        if self.task is not None:
+            self.task.cancel()
+        if self.connection is not None:
+            self.connection.abort()
+
+
+class SttDriver:
+    """One leg's. Everything happens in the loop's thread."""
+
+    def __init__(
+        self,
+        drivers: SttDrivers,
+        transcriber: Transcriber,
+        on_events: Callable[[list[SttEvent]], None],
+        *,
+        call: str,
+        leg: str,
+    ) -> None:
+        self.log = log.bind(call=call, leg=leg)
+        self._drivers = drivers
+        self._transcriber = transcriber
+        self._on_events = on_events
+        self._loop = asyncio.get_running_loop()
+        self._links: dict[int, Link] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._armed_for = 0.0
+        self._is_pumping = False
+        self._is_over = False
+
+    def wake(self) -> None:
+        """Carries out what the transcriber wants by now. Cheap when that is nothing."""
+        if self._transcriber.is_touched and not self._is_pumping and not self._is_over:
+            self._pump()
+
+    def tell(self, what: Callable[[Transcriber, float], None]) -> None:
+        """The boundary of one leg: a bug in it ends its transcription and leaves the others alone."""
+        if self._is_over:
+            return
+        try:
+            what(self._transcriber, monotonic())
+        except Exception as error:  # noqa: BLE001 - the boundary of one leg
+            self._fail(error)
+            return
+        self.wake()
+
+    def forget(self, session: int) -> None:
+        self._links.pop(session, None)
+
+    def abort(self) -> None:
+        """Ends every connection of the leg at once, and tells nothing more."""
+        self._is_over = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        for link in list(self._links.values()):
+            link.abort()
+        self._links.clear()
+        self._drivers.detach(self)
+
+    def _fail(self, error: Exception) -> None:
+        self.log.error("stt.failed", exc_info=error)
+        self.abort()
+        self._on_events([Finished()])
+
+    def _pump(self) -> None:
+        transcriber = self._transcriber
+        self._is_pumping = True
+        try:
+            while transcriber.is_touched and not self._is_over:
+                transcriber.is_touched = False
+                for command in transcriber.take_commands():
+                    self._do(command)
+                events = transcriber.take_events()
+                if events:
+                    self._report(events)
+        except Exception as error:  # noqa: BLE001 - the boundary of one leg
+            self._fail(error)
+        finally:
+            self._is_pumping = False
+        if not self._is_over:
+            self._arm()
+
+    def _do(self, command: Command) -> None:
+        if isinstance(command, Transmit):
+            link = self._links.get(command.session)
+            if link is not None and link.connection is not None:
+                link.connection.send(command.message)
+        elif isinstance(command, Connect):
+            self._connect(command)
+        else:
+            link = self._links.pop(command.session, None)
+            if link is not None and isinstance(command, Close):
+                link.close()
+            elif link is not None and isinstance(command, Abort):
+                link.abort()
+
+    def _connect(self, command: Connect) -> None:
+        link = self._links[command.session] = Link(self, command)
+        try:
+            link.connection = WebSocketConnection(
+                WebSocketTarget(command.url, command.headers),
+                link,
+                ping_s=self._drivers.ping_s,
+                pong_s=self._drivers.pong_s,
+            )
+        except InvalidURI:
+            self._loop.call_soon(link.refused, Refusal(0, "invalid URL"))
+            return
+        link.task = self._drivers.connect(link.connection, command.url, link)
+
+    def _report(self, events: list[SttEvent]) -> None:
+        for event in events:
+            if isinstance(event, Lost):
+                self.log.warning("stt.lost", provider=event.provider, reason=event.reason)
+            elif isinstance(event, Restored):
+                self.log.info("stt.restored", provider=event.provider, ms=round(event.gap_s * 1000))
+        self._on_events(events)
+        if isinstance(events[-1], Finished):
+            self._is_over = True
+            if self._timer is not None:
+                self._timer.cancel()
+            self._drivers.detach(self)
+
+    def _arm(self) -> None:
+        """Only ever moved to an earlier time: a later one is found out when the handle fires."""
+        deadline = self._transcriber.deadline()
+        if deadline is None or (self._timer is not None and self._armed_for <= deadline):
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._armed_for = deadline
+        self._timer = self._loop.call_later(max(deadline - monotonic(), 0.0), self._due)
+
+    def _due(self) -> None:
+        self._timer = None
+        self.tell(lambda leg, now: leg.handle_timer(now))
+        if not self._is_over and self._timer is None:
+            self._arm()

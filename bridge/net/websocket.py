@@ -1,0 +1,254 @@
+"""A client WebSocket without a task: websockets' sans-IO protocol under an asyncio.Protocol.
+
+One object and one buffered write per message, so that a process holds a thousand of them. permessage-deflate is not
+offered: audio does not compress, and it would cost every leg a window of memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from websockets.client import ClientProtocol
+from websockets.exceptions import InvalidStatus
+from websockets.frames import Frame, Opcode
+from websockets.http11 import Response
+from websockets.protocol import State
+from websockets.uri import parse_uri
+
+HANDSHAKE_TIMEOUT = 10.0
+"""s from the connection to the upgrade's answer."""
+CLOSE_TIMEOUT = 2.0
+"""s that the peer has for its part of a closing handshake."""
+SECOND_LOOK = 0.5
+"""s between a pong's deadline and the verdict: whatever arrived while the loop was busy is read by then."""
+WRITE_HIGH_BYTES = 8192
+"""Of unsent data, from which on the peer counts as slow: half a second of linear audio."""
+
+_SILENT = logging.getLogger("bridge.net.websocket.wire")
+_SILENT.setLevel(logging.CRITICAL + 1)
+"""websockets logs request headers at DEBUG, and ours hold the key."""
+
+
+@dataclass(frozen=True, slots=True)
+class WebSocketTarget:
+    """Where to, and what to say at the upgrade."""
+
+    url: str = field(repr=False)
+    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why there is no connection. `status` 0: it failed below HTTP."""
+
+    status: int
+    reason: str
+    request_id: str = ""
+
+
+class WebSocketListener(Protocol):
+    """Who is told. `opened` or `refused` comes once; after `opened`, `closed` comes once."""
+
+    def opened(self, request_id: str) -> None: ...
+
+    def refused(self, refusal: Refusal) -> None: ...
+
+    def received(self, message: str | bytes) -> None: ...
+
+    def closed(self, code: int, reason: str) -> None: ...
+
+    def writable(self, is_writable: bool) -> None: ...
+
+
+class WebSocketConnection(asyncio.Protocol):
+    """Made by `loop.create_connection`; greets, pings, and tells its listener. Raises nothing after construction;
+    the constructor raises websockets' InvalidURI."""
+
+    def __init__(
+        self, target: WebSocketTarget, listener: WebSocketListener, *, ping_s: float = 20.0, pong_s: float = 20.0
+    ) -> None:
+        self._target = target
+        self._listener = listener
+        self._ws = ClientProtocol(parse_uri(target.url), max_size=2**20, logger=_SILENT)
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._ping_s = ping_s
+        self._pong_s = pong_s
+        self._was_heard = False
+        self._parts: list[bytes] = []
+        self._parts_are_text = False
+        self._is_open = False
+        self._is_over = False
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        if self._is_over:
+            transport.abort()
+            return
+        transport.set_write_buffer_limits(high=WRITE_HIGH_BYTES)
+        request = self._ws.connect()
+        for name, value in self._target.headers:
+            request.headers[name] = value
+        self._ws.send_request(request)
+        self._flush()
+        self._arm(HANDSHAKE_TIMEOUT, self._handshake_late)
+
+    def data_received(self, data: bytes) -> None:
+        self._was_heard = True
+        self._ws.receive_data(data)
+        self._flush()
+        self._dispatch()
+
+    def eof_received(self) -> None:
+        self._ws.receive_eof()
+        self._dispatch()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._arm(0, None)
+        reason = "" if exc is None else type(exc).__name__
+        if self._is_open:
+            self._over(1006, reason)
+        else:
+            self._refuse(Refusal(0, reason or "closed during the handshake"))
+
+    def pause_writing(self) -> None:
+        if self._is_open and not self._is_over:
+            self._listener.writable(False)
+
+    def resume_writing(self) -> None:
+        if self._is_open and not self._is_over:
+            self._listener.writable(True)
+
+    # What the owner asks
+
+    def send(self, message: str | bytes) -> None:
+        """One frame. Nothing happens once the connection is closing: its end is on the way to the listener."""
+        if self._ws.state is not State.OPEN:
+            return
+        if isinstance(message, str):
+            self._ws.send_text(message.encode())
+        else:
+            self._ws.send_binary(message)
+        self._flush()
+
+    def close(self) -> None:
+        """Closing handshake with 1000. The listener is not told any more."""
+        self._is_over = True
+        if self._transport is None or self._ws.state is not State.OPEN:
+            self.abort()
+            return
+        self._ws.send_close(1000)
+        self._flush()
+        self._arm(CLOSE_TIMEOUT, self.abort)
+
+    def abort(self) -> None:
+        """Gone at once, and silently."""
+        self._is_over = True
+        self._arm(0, None)
+        if self._transport is not None:
+            self._transport.abort()
+
+    # Inside
+
+    def _flush(self) -> None:
+        writes = self._ws.data_to_send()
+        if self._transport is None or not writes:
+            return
+        data = b"".join(writes)
+        if data:
+            self._transport.write(data)
+        if writes[-1] == b"" and self._transport.can_write_eof():
+            self._transport.write_eof()
+
+    def _dispatch(self) -> None:
+        for event in self._ws.events_received():
+            if self._is_over:
+                break
+            if isinstance(event, Response):
+                self._greeted(event)
+            elif isinstance(event, Frame):
+                self._take_frame(event)
+        if self._is_over:
+            return
+        if not self._is_open and self._ws.handshake_exc is not None:
+            self._refuse(Refusal(0, "no WebSocket handshake"))
+        elif self._ws.close_rcvd is not None:
+            self._over(self._ws.close_rcvd.code, self._ws.close_rcvd.reason)
+        elif self._ws.close_sent is not None:
+            self._over(self._ws.close_sent.code, self._ws.close_sent.reason)  # the peer broke the protocol
+
+    def _greeted(self, response: Response) -> None:
+        request_id = response.headers.get("dg-request-id", "")
+        failure = self._ws.handshake_exc
+        if failure is None:
+            self._is_open = True
+            self._arm(self._ping_s, self._ping)
+            self._listener.opened(request_id)
+        elif isinstance(failure, InvalidStatus):
+            said = response.headers.get("dg-error", "") or response.reason_phrase
+            self._refuse(Refusal(response.status_code, said[:200], request_id))
+        else:
+            self._refuse(Refusal(0, type(failure).__name__, request_id))
+
+    def _take_frame(self, frame: Frame) -> None:
+        if frame.opcode is Opcode.TEXT or frame.opcode is Opcode.BINARY:
+            self._parts_are_text = frame.opcode is Opcode.TEXT
+            self._parts = [bytes(frame.data)]
+        elif frame.opcode is Opcode.CONT:
+            self._parts.append(bytes(frame.data))
+        else:
+            return  # ping, pong and close are answered by the protocol
+        if frame.fin:
+            message, self._parts = b"".join(self._parts), []
+            self._listener.received(message.decode("utf-8", "replace") if self._parts_are_text else message)
+
+    def _ping(self) -> None:
+        self._was_heard = False
+        if self._ws.state is State.OPEN:
+            self._ws.send_ping(b"")
+            self._flush()
+            self._arm(self._pong_s, self._pong_late)
+
+    def _pong_late(self) -> None:
+        if self._was_heard:
+            self._arm(self._ping_s, self._ping)
+        else:
+            self._arm(SECOND_LOOK, self._verdict)
+
+    def _verdict(self) -> None:
+        if self._was_heard:
+            self._arm(self._ping_s, self._ping)
+        else:
+            self._over(1006, "no pong")
+            self.abort()
+
+    def _handshake_late(self) -> None:
+        self._refuse(Refusal(0, "handshake timeout"))
+        self.abort()
+
+    def _refuse(self, refusal: Refusal) -> None:
+        if not self._is_over:
+            self._is_over = True
+            self._listener.refused(refusal)
+            self.abort()
+
+    def _over(self, code: int, reason: str) -> None:
+        if self._is_over:
+            return
+        self._is_over = True
+        self._arm(CLOSE_TIMEOUT, self.abort)  # a server closes first; one that does not is not waited for
+        self._listener.closed(code, reason)
+
+    def _arm(self, delay: float, what: object) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if callable(what):
+            self._timer = self._loop.call_later(delay, what)

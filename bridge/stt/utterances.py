@@ -1,0 +1,96 @@
+"""Provider results put together: stable ids, revisions, and no word twice."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+
+from bridge.model import Word
+from bridge.stt.events import Final, Interim
+
+REMEMBERED = 512
+"""Words that were published, kept to recognise a replay's repetitions: minutes of speech, more than any ring."""
+
+
+class Utterances:
+    """Ids and revisions of one leg, over all its sessions. An utterance is one segment of the provider."""
+
+    def __init__(self) -> None:
+        self._next = 1
+        self._published: deque[Word] = deque(maxlen=REMEMBERED)
+        self.finals = 0
+
+    def new_id(self) -> int:
+        number, self._next = self._next, self._next + 1
+        return number
+
+    def without_repeats(self, words: Iterable[Word]) -> tuple[Word, ...]:
+        """Drops what was published already. Only asked of words that lie in replayed audio."""
+        return tuple(word for word in words if not self._is_published(word))
+
+    def _is_published(self, word: Word) -> bool:
+        middle = (word.start + word.end) / 2
+        return any(known.start - 1e-3 <= middle <= known.end + 1e-3 for known in self._published)
+
+    def publish(self, words: Iterable[Word]) -> None:
+        self._published.extend(words)
+        self.finals += 1
+
+
+class OpenUtterance:
+    """The utterance that one session is working on. After a lost session it goes on in the next."""
+
+    def __init__(self, utterances: Utterances) -> None:
+        self._utterances = utterances
+        self._id: int | None = None
+        self._revision = 0
+        self._shown: tuple[str, tuple[Word, ...]] = ("", ())
+
+    @property
+    def is_shown(self) -> bool:
+        """An interim with text was given out and still stands."""
+        return bool(self._shown[0])
+
+    def interim(self, text: str, words: tuple[Word, ...]) -> Interim | None:
+        """None where nothing changed. Without words it takes back what was shown, in its place in time."""
+        if (text, words) == self._shown:
+            return None
+        placed = words or self._shown[1]
+        self._shown = (text, words)
+        number = self._advance()
+        start, end = placed[0].start, max(word.end for word in placed)
+        return Interim(number, self._revision, text, start, end, words)
+
+    def final(
+        self,
+        text: str,
+        words: tuple[Word, ...],
+        *,
+        language: str,
+        confidence: float,
+        provider: str,
+        speech_final: bool,
+    ) -> Final:
+        """Closes it. `words` is not empty."""
+        number = self._advance()
+        revision = self._revision
+        self._id, self._revision, self._shown = None, 0, ("", ())
+        self._utterances.publish(words)
+        return Final(
+            utterance=number,
+            revision=revision,
+            text=text,
+            start=words[0].start,
+            end=max(word.end for word in words),
+            words=words,
+            language=language,
+            confidence=confidence,
+            provider=provider,
+            speech_final=speech_final,
+        )
+
+    def _advance(self) -> int:
+        if self._id is None:
+            self._id = self._utterances.new_id()
+        self._revision += 1
+        return self._id

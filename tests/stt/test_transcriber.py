@@ -1,0 +1,39 @@
+"""One leg over its sessions, on a virtual clock."""
+
+from __future__ import annotations
+
+import pytest
+
+from bridge.stt.events import Finalized, Interim
+from tests.stt.rig import Rig, speech
+
+PROVIDERS = ["deepgram"]
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+def test_a_call_without_trouble_has_every_word_once_at_its_time(provider: str) -> None:
+    rig = Rig([provider], speech(0.5, 12.0, 1), [(0.2, 13.0)])
+    rig.run(13.5)
+    rig.assert_every_word_once()
+    rig.assert_ledger_adds_up()
+    assert rig.is_finished
+    assert rig.of(Interim)
+    ledger = rig.leg.ledger(rig.now)
+    assert ledger.lost_s == ledger.unsent_s == ledger.replayed_s == 0
+    assert ledger.sessions == 1
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+def test_after_a_pause_of_20_s_the_provider_says_10_and_we_say_30(provider: str) -> None:
+    """The table of Deepgram's audio-keep-alive page."""
+    rig = Rig([provider], speech(0, 10, 1) + speech(30, 35, 101), [(0, 10), (30, 35)])
+    rig.run(36)
+    rig.assert_every_word_once()
+    (peer,) = rig.peers.values()
+    theirs = [word for word in peer.recogniser.words if word.number > 100]
+    assert theirs[0].start == pytest.approx(10, abs=0.001)
+    assert peer.seconds == pytest.approx(15)
+    ours = [start for number, start, _ in rig.transcript() if number > 100]
+    assert min(ours) == pytest.approx(30, abs=0.001)
+    assert max(ours) < 35
+    assert [e.through for e in rig.of(Finalized)] == [pytest.approx(10), pytest.approx(35)]
