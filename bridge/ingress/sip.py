@@ -1,0 +1,208 @@
+"""SIP and SIPREC: calls that an SBC or PBX sends us. The endpoint decides about SIP, `SipCall` about media, this file
+joins them to the service."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import secrets
+import ssl
+
+import structlog
+
+from bridge.config import Settings
+from bridge.errors import CapacityError, ConfigError, SdpError
+from bridge.ingress.contract import Host
+from bridge.ingress.sip_call import SipCall
+from bridge.net.sip_transports import SipDriver
+from bridge.sip.endpoint import Endpoint, Identity, Refusal
+from bridge.sip.events import Accepted, Confirmed, Ended, EndReason, Event, Flow, IncomingCall, Reoffer
+from bridge.sip.message import Request
+
+log = structlog.get_logger()
+RETRY_AFTER = 5  # s; told to who is refused for load
+MAX_SOURCES = 10_000
+"Source addresses whose rate is remembered."
+GOODBYE = 2.0  # s that `close` gives the last BYEs and responses
+REASONS = {
+    EndReason.BYE: "hangup",
+    EndReason.LOCAL: "hangup",
+    EndReason.CANCELLED: "cancelled",
+    EndReason.TIMEOUT: "timeout",
+    EndReason.FAILED: "refused",
+}
+
+
+def make_sip_ingress(settings: Settings, host: Host) -> SipIngress:
+    """The factory of `bridge.ingress.INGRESSES`. Raises ConfigError for what can never work."""
+    return SipIngress(settings, host)
+
+
+class SipIngress:
+    """Listens on every `sip.listen` address."""
+
+    def __init__(self, settings: Settings, host: Host) -> None:
+        self._settings = settings
+        self._host = host
+        self._calls: dict[str, SipCall] = {}
+        self._screen = Screen(settings, host)
+        self._idle = asyncio.Event()
+        "Set when no dialog is left."
+        identity = Identity(session_expires=settings.sip.session_expires_s)
+        self.endpoint = Endpoint(identity, make_token=lambda: secrets.token_hex(8), screen=self._screen.judge)
+        self.driver = SipDriver(
+            self.endpoint,
+            self._on_event,
+            admit=self._screen.admit,
+            advertise=settings.sip.advertise,
+            server_tls=server_tls(settings),
+        )
+
+    async def open(self) -> None:
+        """Binds. Raises ConfigError naming each address that cannot be bound."""
+        await self.driver.open(self._settings.sip.listen)
+
+    async def close(self) -> None:
+        """Stops listening once the last BYEs are answered, at most GOODBYE later."""
+        if self.endpoint.n_dialogs:
+            self._idle.clear()
+            try:
+                async with asyncio.timeout(GOODBYE):
+                    await self._idle.wait()
+            except TimeoutError:
+                log.info("sip closes with calls unanswered", n=self.endpoint.n_dialogs)
+        await self.driver.close()
+
+    # -- events --------------------------------------------------------------------------------------------------
+
+    def _on_event(self, event: Event, now: float) -> None:
+        try:
+            self._take(event, now)
+        except Exception:  # the boundary of one call: a bug in it must not end the others
+            log.exception("sip call failed", call=self._id_of(event.dialog), state=type(event).__name__)
+            self._abandon(event.dialog, now)
+        if not self.endpoint.n_dialogs:
+            self._idle.set()
+
+    def _take(self, event: Event, now: float) -> None:
+        if isinstance(event, IncomingCall):
+            self._incoming(event, now)
+            return
+        call = self._calls.get(event.dialog)
+        if call is None or call.call is None:
+            return
+        if isinstance(event, Accepted) and event.is_initial:
+            call.call.answered(now)
+        elif isinstance(event, Reoffer):
+            self._reoffered(call, event, now)
+        elif isinstance(event, Confirmed) and call.is_offered_by_us:
+            if not call.answered_by_ack(event.request, now):
+                log.info("call refused", call=call.call.id, reason="no answer in ACK")
+                self.endpoint.hang_up(event.dialog, now, reason=EndReason.FAILED)
+        elif isinstance(event, Ended):
+            del self._calls[event.dialog]
+            call.call.ended(REASONS[event.reason], now)
+
+    def _incoming(self, event: IncomingCall, now: float) -> None:
+        try:
+            call = SipCall(event.dialog, event.request, event.flow, self._settings, hang_up=self._hang_up)
+            body = call.open(self._host, now)
+        except SdpError as error:
+            log.info("call refused", reason=str(error), n=488)
+            self.endpoint.reject(event.dialog, 488, now)
+        except CapacityError as error:
+            log.info("call refused", reason=str(error), n=503)
+            self.endpoint.reject(event.dialog, 503, now, headers=[("Retry-After", str(error.retry_after))])
+        else:
+            self._calls[event.dialog] = call
+            self.endpoint.accept(event.dialog, body, now, contact_params=";+sip.srs" if call.is_recording else "")
+
+    def _reoffered(self, call: SipCall, event: Reoffer, now: float) -> None:
+        try:
+            body = call.reoffered(event.request, now)
+        except SdpError as error:
+            log.info("offer refused", call=self._id_of(event.dialog), reason=str(error))
+            self.endpoint.reject(event.dialog, 488, now)
+        else:
+            self.endpoint.accept(event.dialog, body, now)
+
+    def _abandon(self, dialog: str, now: float) -> None:
+        call = self._calls.pop(dialog, None)
+        self.endpoint.reject(dialog, 500, now)
+        self.endpoint.hang_up(dialog, now)
+        if call is not None and call.call is not None:
+            call.call.ended("refused", now)
+
+    def _hang_up(self, dialog: str) -> None:
+        self.endpoint.hang_up(dialog, asyncio.get_running_loop().time())
+        self.driver.pump()
+
+    def _id_of(self, dialog: str) -> str:
+        call = self._calls.get(dialog)
+        return call.call.id if call is not None and call.call is not None else ""
+
+
+class Screen:
+    """Who may call, and how often. Never asked about running calls."""
+
+    def __init__(self, settings: Settings, host: Host) -> None:
+        problems: list[str] = []
+        self._networks: list[ipaddress.IPv4Network | ipaddress.IPv6Network] = []
+        for text in settings.sip.allow:
+            try:
+                self._networks.append(ipaddress.ip_network(text, strict=False))
+            except ValueError:
+                problems.append(f"sip.allow: {text} is not an address or network")
+        if problems:
+            raise ConfigError(problems)
+        self._host = host
+        self._rate = settings.sip.rate_per_source
+        self._admitted: dict[str, bool] = {}
+        self._buckets: dict[str, tuple[float, float]] = {}
+
+    def admit(self, host: str) -> bool:
+        """By the allow-list; who is not on it gets no answer, so scanners learn nothing."""
+        known = self._admitted.get(host)
+        if known is None:
+            if len(self._admitted) >= MAX_SOURCES:
+                self._admitted.clear()
+            address = ipaddress.ip_address(host.partition("%")[0])
+            if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
+                address = address.ipv4_mapped
+            known = any(address in network for network in self._networks)
+            self._admitted[host] = known
+        return known
+
+    def judge(self, request: Request, flow: Flow, now: float) -> Refusal | None:
+        """503 while full or draining (the SBC's health probe wants that of OPTIONS) and above a source's rate."""
+        if not self._host.is_accepting or not self._has_token(flow.remote[0], now):
+            return Refusal(503, [("Retry-After", str(RETRY_AFTER))])
+        return None
+
+    def _has_token(self, source: str, now: float) -> bool:
+        """A bucket that holds one second's worth of requests."""
+        size = max(self._rate, 1.0)
+        tokens, since = self._buckets.get(source, (size, now))
+        tokens = min(size, tokens + (now - since) * self._rate)
+        if len(self._buckets) >= MAX_SOURCES:
+            self._buckets.clear()
+        self._buckets[source] = (tokens - 1.0 if tokens >= 1.0 else tokens, now)
+        return tokens >= 1.0
+
+
+def server_tls(settings: Settings) -> ssl.SSLContext | None:
+    """TLS 1.2 or later, with client certificates where `sip.client_ca` is set (RFC 7866 section 12); None without a
+    certificate. Raises ConfigError for files that cannot be used."""
+    sip = settings.sip
+    if not sip.certificate:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_cert_chain(sip.certificate, sip.private_key or None)
+        if sip.client_ca:
+            context.load_verify_locations(sip.client_ca)
+            context.verify_mode = ssl.CERT_REQUIRED
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError([f"sip.certificate: {error}"]) from None
+    return context

@@ -1,0 +1,108 @@
+"""From an m-line to what the media plane must know, and back to our side of it: codecs, keys, direction."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import rtpcodecs
+from bridge.ingress.contract import MediaOffer, PayloadFormat
+from bridge.rtp.srtp import CryptoLine, SrtpKeys, choose_crypto, format_crypto, fresh_keys
+from bridge.sip.answer import Choice, LocalStream, answer_direction, choose
+from bridge.sip.sdp import Format, Media
+from rtpcodecs.contract import Codec
+
+DYNAMIC_FIRST = 96
+TELEPHONE_EVENT = Format(101, "TELEPHONE-EVENT", 8000)
+"101 is what nearly everybody uses for it."
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """An m-line that we take."""
+
+    choice: Choice
+    media: MediaOffer
+    proto: str
+    direction: str
+    "As the peer offered it."
+    label: str = ""
+    crypto: CryptoLine | None = None
+    own_keys: SrtpKeys | None = None
+    ptime_ms: int | None = None
+
+    def local(self, address: tuple[str, int], wanted: str) -> LocalStream:
+        """Our side of it, for the answer."""
+        crypto = format_crypto(self.crypto.tag, self.own_keys) if self.crypto and self.own_keys else ""
+        return LocalStream(
+            address=address[0],
+            port=address[1],
+            formats=self.choice.formats,
+            direction=answer_direction(self.direction, wanted),
+            proto=self.proto,
+            label=self.label,
+            crypto=crypto,
+            rtcp_mux=self.media.rtcp_mux,
+            ptime_ms=self.ptime_ms if self.ptime_ms and 10 <= self.ptime_ms <= 60 else None,
+        )
+
+
+def codec_of(item: Format) -> Codec | None:
+    """The codec of an offered format; None if we have none, or not with these parameters."""
+    codec = rtpcodecs.find(item.name, item.clock_hz, fmtp=item.fmtp) if item.name else None
+    return codec if codec is not None and item.channels in (1, codec.sdp_channels) else None
+
+
+def take(media: Media, *, srtp: str, before: Stream | None = None, keeps_label: bool = False) -> Stream | None:
+    """What we take of an m-line; None rejects it. `srtp`: off, optional or required. `before`: the same m-line as it
+    was, whose key of ours is kept while the suite stays (RFC 4568 section 7.1.4)."""
+    choice = choose(media, lambda item: codec_of(item) is not None) if media.is_audio else None
+    crypto = choose_crypto(media.crypto) if media.is_secure and srtp != "off" else None
+    if choice is None or (media.is_secure and crypto is None) or (srtp == "required" and crypto is None):
+        return None
+    own = before.own_keys if before is not None else None
+    if crypto is not None and (own is None or own.suite != crypto.keys.suite):
+        own = fresh_keys(crypto.keys.suite, secrets.token_bytes)
+    return Stream(
+        choice=choice,
+        media=agreed(choice, media, crypto),
+        proto=media.proto,
+        direction=media.direction,
+        label=media.label if keeps_label else "",
+        crypto=crypto,
+        own_keys=own if crypto else None,
+        ptime_ms=media.ptime_ms,
+    )
+
+
+def agreed(choice: Choice, media: Media, crypto: CryptoLine | None) -> MediaOffer:
+    """What will be sent to us."""
+    return MediaOffer(
+        formats=payload_formats(choice.audio),
+        remote=media.remote,
+        telephone_event=choice.telephone_event.payload_type if choice.telephone_event else None,
+        comfort_noise=frozenset({13, 19}) | {item.payload_type for item in choice.comfort_noise},
+        srtp=crypto.keys if crypto else None,
+        rtcp_mux=media.rtcp_mux,
+    )
+
+
+def payload_formats(formats: Iterable[Format]) -> tuple[PayloadFormat, ...]:
+    """With their codecs; unknown ones are left out."""
+    found = ((item, codec_of(item)) for item in formats)
+    return tuple(PayloadFormat(item.payload_type, codec, item.fmtp) for item, codec in found if codec is not None)
+
+
+def our_offer() -> Stream:
+    """The m-line that we offer to an INVITE without one: every codec we have that needs no parameters."""
+    formats: list[Format] = []
+    for codec in rtpcodecs.CODECS.values():
+        number = codec.static_payload_type
+        if number is None and codec.name == "OPUS":
+            number = DYNAMIC_FIRST
+        if number is not None:
+            formats.append(Format(number, codec.name, codec.clock_rate_hz, codec.sdp_channels))
+    choice = Choice(tuple(formats), TELEPHONE_EVENT, (Format(13, "CN", 8000),))
+    media = MediaOffer(payload_formats(formats), telephone_event=TELEPHONE_EVENT.payload_type)
+    return Stream(choice, media, "RTP/AVP", "sendrecv")

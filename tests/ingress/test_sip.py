@@ -1,0 +1,231 @@
+"""Real INVITE, ACK, re-INVITE and BYE over loopback UDP and TCP, against a Host that remembers."""
+
+from __future__ import annotations
+
+import pytest
+from bridge.errors import ConfigError
+from bridge.sip import sdp as sdp_model
+from bridge.sip.events import Body
+
+from tests.ingress.sip_fakes import AUDIO, Answered, Client, Ended, FakeHost, Refused, port_of, sdp, served
+from tests.ingress.sip_fakes import settings as make_settings
+
+
+async def call(client: Client, ingress, transport: str = "udp", body: bytes | None = None, **kwargs) -> str:
+    flow = await client.driver.connect(transport, "127.0.0.1", port_of(ingress, transport))
+    content = Body(sdp(AUDIO)) if body is None else (Body(body) if body else None)
+    dialog = client.endpoint.invite(
+        "sip:queue@127.0.0.1",
+        flow,
+        0.0 if flow is None else client_now(),
+        from_="sip:alice@example.com",
+        body=content,
+        **kwargs,
+    )
+    client.driver.pump()
+    return dialog
+
+
+def client_now() -> float:
+    import asyncio
+
+    return asyncio.get_running_loop().time()
+
+
+@pytest.mark.parametrize("transport", ["udp", "tcp"])
+async def test_a_plain_call_is_one_caller_leg_answered_and_ended(transport: str) -> None:
+    host = FakeHost()
+    async with served(host) as (ingress, client):
+        dialog = await call(client, ingress, transport)
+        answered = await client.wait_for(Answered)
+        answer = sdp_model.parse(answered.response.body)
+        assert answer.media[0].remote == ("127.0.0.1", 20000)
+        assert [item.name for item in answer.media[0].audio_formats()] == ["PCMU", "PCMA", "TELEPHONE-EVENT"]
+        assert answer.media[0].direction == "sendrecv"
+        client.endpoint.hang_up(dialog, client_now())
+        client.driver.pump()
+        await client.wait_for(Ended)
+    (made,) = host.calls
+    assert made.offer.ingress == "sip"
+    assert made.offer.from_ == "sip:alice@example.com"
+    assert [leg.role for leg in made.legs] == ["caller"]
+    assert made.legs[0].offer.media.telephone_event == 101
+    assert made.legs[0].offer.media.remote == ("127.0.0.1", 4000)
+    assert len(made.answers) == 1
+    assert made.reasons == ["hangup"]
+
+
+async def reoffer(client: Client, dialog: str, body: bytes, n: int) -> bytes:
+    client.endpoint.reinvite(dialog, Body(body), client_now())
+    client.driver.pump()
+    answered = await client.wait_for(Answered, Refused, n=n)
+    assert isinstance(answered, Answered)
+    return answered.response.body
+
+
+@pytest.mark.parametrize("held", ["a=sendonly", "a=inactive", "a=recvonly", "c=IN IP4 0.0.0.0"])
+async def test_every_hold_form_is_hold_until_resumed(held: str) -> None:
+    host = FakeHost()
+    async with served(host) as (ingress, client):
+        dialog = await call(client, ingress)
+        await client.wait_for(Answered)
+        answer = await reoffer(client, dialog, sdp(f"{AUDIO}\r\n{held}", version=2), 2)
+        leg = host.calls[0].legs[0]
+        assert leg.on_hold
+        expected = {"a=sendonly": "recvonly", "a=inactive": "inactive", "a=recvonly": "sendonly"}
+        assert sdp_model.parse(answer).media[0].direction == expected.get(held, "sendrecv")
+        await reoffer(client, dialog, sdp(AUDIO, version=3), 3)
+        assert not leg.on_hold
+    assert len(leg.media) == 2
+
+
+async def test_hold_at_session_level_counts_too() -> None:
+    host = FakeHost()
+    async with served(host) as (ingress, client):
+        dialog = await call(client, ingress)
+        await client.wait_for(Answered)
+        await reoffer(client, dialog, sdp(AUDIO, version=2, session=["a=inactive"]), 2)
+        assert host.calls[0].legs[0].on_hold
+
+
+async def test_a_refresh_with_the_same_version_changes_nothing() -> None:
+    host = FakeHost()
+    async with served(host) as (ingress, client):
+        dialog = await call(client, ingress)
+        first = await client.wait_for(Answered)
+        again = await reoffer(client, dialog, sdp(AUDIO), 2)
+        assert again == first.response.body
+        assert host.calls[0].legs[0].media == []
+
+
+async def test_a_new_port_and_codec_reach_the_leg() -> None:
+    host = FakeHost()
+    async with served(host) as (ingress, client):
+        dialog = await call(client, ingress)
+        await client.wait_for(Answered)
+        await reoffer(client, dialog, sdp("m=audio 5000 RTP/AVP 9 0", version=2), 2)
+        (media,) = host.calls[0].legs[0].media
+        assert media.remote == ("127.0.0.1", 5000)
+        assert [item.codec.name for item in media.formats] == ["G722", "PCMU"]
+
+
+async def test_an_offer_without_a_common_codec_is_refused_and_the_call_goes_on() -> None:
+    host = FakeHost()
+    async with served(host) as (ingress, client):
+        dialog = await call(client, ingress)
+        await client.wait_for(Answered)
+        client.endpoint.reinvite(
+            dialog, Body(sdp("m=audio 4000 RTP/AVP 96\r\na=rtpmap:96 X/8000", version=2)), client_now()
+        )
+        client.driver.pump()
+        refused = await client.wait_for(Refused)
+        assert (refused.status, refused.is_initial) == (488, False)
+        assert host.calls[0].reasons == []
+        assert host.calls[0].legs[0].media == []
+
+
+@pytest.mark.parametrize(
+    "stream",
+    ["m=audio 4000 RTP/AVP 96\r\na=rtpmap:96 X/8000", "m=video 4000 RTP/AVP 31", "m=audio 0 RTP/AVP 0", "m=audio x"],
+)
+async def test_what_cannot_be_answered_is_488(stream: str) -> None:
+    host = FakeHost()
+    async with served(host) as (ingress, client):
+        await call(client, ingress, body=sdp(stream))
+        assert (await client.wait_for(Refused)).status == 488
+    assert host.calls == []
+
+
+async def test_a_full_house_is_503_with_retry_after() -> None:
+    host = FakeHost(room=0)
+    async with served(host) as (ingress, client):
+        await call(client, ingress)
+        assert (await client.wait_for(Refused)).status == 503
+
+
+async def test_other_mlines_are_rejected_in_place() -> None:
+    host = FakeHost()
+    async with served(host) as (ingress, client):
+        offer = sdp("m=image 5000 udptl t38", AUDIO, "m=audio 4002 RTP/AVP 0", "m=video 4004/2 RTP/AVP 31")
+        await call(client, ingress, body=offer)
+        answered = await client.wait_for(Answered)
+    media = sdp_model.parse(answered.response.body).media
+    assert [(item.kind, item.port) for item in media] == [("image", 0), ("audio", 20000), ("audio", 0), ("video", 0)]
+
+
+async def test_an_offerless_invite_gets_our_offer_and_learns_the_answer_from_the_ack() -> None:
+    host = FakeHost()
+    async with served(host) as (ingress, client):
+        await call(client, ingress, body=b"")
+        answered = await client.wait_for(Answered)
+        offered = sdp_model.parse(answered.response.body)
+        assert {"PCMU", "PCMA", "G722", "OPUS"} <= {item.name for item in offered.media[0].audio_formats()}
+        # our own client has no answer to give: such a call is ended by the server, as RFC 3261 13.3.1.4 asks
+        await client.wait_for(Ended)
+        await client.until(lambda: bool(host.calls[0].reasons))
+    assert host.calls[0].reasons == ["refused"]
+
+
+async def test_the_service_hangs_up_with_a_bye() -> None:
+    host = FakeHost()
+    async with served(host) as (ingress, client):
+        await call(client, ingress)
+        await client.wait_for(Answered)
+        await client.until(lambda: ingress.endpoint.n_transactions >= 0 and bool(host.calls[0].answers))
+        host.calls[0].control.hang_up()
+        assert (await client.wait_for(Ended)).reason == "bye"
+        await ingress.close()
+        assert ingress.endpoint.n_dialogs == 0
+
+
+async def test_recvonly_is_answered_where_configured() -> None:
+    host = FakeHost()
+    async with served(host, answer="recvonly") as (ingress, client):
+        await call(client, ingress)
+        answered = await client.wait_for(Answered)
+    assert sdp_model.parse(answered.response.body).media[0].direction == "recvonly"
+
+
+async def test_srtp_takes_the_supported_crypto_line_and_answers_its_tag_with_an_own_key() -> None:
+    keys = [
+        "a=crypto:1 AES_256_CM_HMAC_SHA1_80 inline:" + "A" * 61,
+        "a=crypto:3 AES_CM_128_HMAC_SHA1_80 inline:" + "A" * 40,
+    ]
+    host = FakeHost()
+    async with served(host) as (ingress, client):
+        await call(client, ingress, body=sdp("\r\n".join(["m=audio 4000 RTP/SAVP 0", *keys])))
+        answered = await client.wait_for(Answered)
+    (line,) = sdp_model.parse(answered.response.body).media[0].crypto
+    assert line.startswith("3 AES_CM_128_HMAC_SHA1_80 inline:")
+    assert "A" * 40 not in line
+    assert host.calls[0].legs[0].offer.media.srtp.key_and_salt == bytes(30)
+
+
+async def test_a_second_source_above_its_rate_is_refused_while_calls_go_on() -> None:
+    host = FakeHost()
+    async with served(host, rate_per_source=2.0) as (ingress, client):
+        dialogs = [await call(client, ingress) for _ in range(5)]
+        await client.wait_for(Answered, Refused, n=5)
+        refused = [event for event in client.events if isinstance(event, Refused)]
+        assert [event.status for event in refused] == [503, 503, 503]
+        await reoffer(client, dialogs[0], sdp(AUDIO, version=2), 6)
+
+
+async def test_a_stranger_gets_no_answer_at_all() -> None:
+    host = FakeHost()
+    async with served(host, allow=("192.0.2.0/24",)) as (ingress, client):
+        await call(client, ingress)
+        await client.until(lambda: client.endpoint.deadline() is not None)
+        assert client.events == []
+    assert host.calls == []
+
+
+async def test_every_address_that_cannot_be_bound_is_named() -> None:
+    from bridge.ingress.sip import make_sip_ingress
+
+    async with served(FakeHost()) as (ingress, _):
+        taken = port_of(ingress, "tcp")
+        listen = (f"tcp:127.0.0.1:{taken}", "udp:nowhere:5060", "sctp:127.0.0.1:1", "tls:127.0.0.1:0")
+        with pytest.raises(ConfigError) as caught:
+            await make_sip_ingress(make_settings(listen=listen), FakeHost()).open()
+    assert len(caught.value.problems) == 4
