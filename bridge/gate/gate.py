@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from bridge.config import GateSettings
 from bridge.gate import thresholds as at
 from bridge.gate.ears import FRAME, Flags, Heard
-from bridge.gate.silero import Rows
+from bridge.gate.silero import Floats, Rows
 from bridge.model import POSITION_HZ, Cause
 
 CAUSES = tuple(Cause)  # strongest first; the arrays hold indices into it
@@ -28,6 +28,8 @@ PAUSED, HOLD, MUTE, MUSIC, TONE, SILENCE = range(len(CAUSES))
 OPEN = len(CAUSES)  # "no cause" in the arrays
 MODES = {"off": 0, "hold": 1, "speech": 2}
 PER_MS = POSITION_HZ // 1000
+RING = 64  # frames remembered, 2 s
+NOTHING_DBFS = -70.0  # a floor lower than this is digital silence
 
 Positions = NDArray[np.int64]
 
@@ -77,6 +79,9 @@ class Gates:
         self._speaking = np.zeros(capacity, np.bool_)
         self._hits = np.zeros(capacity, np.uint64)  # one bit a frame: speech? newest lowest
         self._gaps = np.zeros(capacity, np.uint64)  # one bit a frame: quiet? newest lowest
+        self._louder = np.zeros(capacity, np.uint64)  # one bit a frame: speech, and louder than the bed?
+        self._past = np.zeros((2, capacity, RING), np.float32)  # probability of speech and level of the last 2 s
+        self._slot = np.zeros(capacity, np.intp)
         self._voices: list[Voice] = []
 
     def open_leg(self, row: int, settings: GateSettings, position: int) -> list[Change]:
@@ -88,8 +93,10 @@ class Gates:
         self._mute_after[row] = settings.mute_after_ms * PER_MS
         for flags in (self.is_open, self.is_signalled, self._speaking, self._signals):
             flags[row] = False
-        for array in (self._dead, self._hits, self._gaps):
+        for array in (self._dead, self._hits, self._gaps, self._louder):
             array[row] = 0
+        self._past[0, row] = 0.0
+        self._past[1, row] = np.nan
         for array in (self.speech_end, self._sent_to, self._barrier):
             array[row] = position
         cause = SILENCE if settings.mode == "speech" else OPEN
@@ -146,27 +153,66 @@ class Gates:
     def _listen(self, heard: Heard, positions: Positions) -> Positions:
         """Who speaks. Answers from where on each row would be sent, were it opened now."""
         rows = heard.rows
-        hits = (self._hits[rows] << np.uint64(1)) | (heard.speech > at.SPEECH_ON)
-        gaps = (self._gaps[rows] << np.uint64(1)) | (heard.level_dbfs < at.GAP_DBFS)
-        self._hits[rows], self._gaps[rows] = hits, gaps
-        doubtful = heard.music & (gaps & _mask(at.GAP_WINDOW) == 0)
-        quick = hits & _mask(at.ON_FRAMES) == _mask(at.ON_FRAMES)
-        sure = np.bitwise_count(hits & _mask(at.DOUBT_WINDOW)) >= at.DOUBT_FRAMES
+        slot = self._slot[rows] = (self._slot[rows] + 1) % RING
+        self._past[0, rows, slot] = heard.speech
+        self._past[1, rows, slot] = heard.level_dbfs
         speaking = self._speaking[rows]
-        begins = ~speaking & ~self.is_signalled[rows] & np.where(doubtful, sure, quick)
+        begins = self._believes(heard) & ~speaking & ~self.is_signalled[rows]
         goes_on = speaking & (heard.speech > at.SPEECH_KEEP)
         voiced = begins | goes_on
         self.speech_end[rows[voiced]] = positions[voiced]
         ends = speaking & ~voiced & (positions - self.speech_end[rows] >= self._hangover[rows])
-        opens_at = positions - at.ON_FRAMES * FRAME - self._preroll[rows]
-        opens_at[doubtful] = positions[doubtful] - at.DOUBT_LOOKBACK_MS * PER_MS
-        opens_at[~begins] = positions[~begins] - FRAME
-        self._speaking[rows[begins]] = True
+        opens_at = positions - FRAME
         for n in np.flatnonzero(begins):
-            self._voices.append(Voice(int(rows[n]), True, int(opens_at[n] + self._preroll[rows[n]])))
+            opens_at[n] = self._begin(int(rows[n]), int(positions[n]), is_doubtful=bool(heard.music[n]))
         for row in rows[ends]:
             self._stop_speaking(int(row))
         return opens_at
+
+    def _believes(self, heard: Heard) -> Flags:
+        """Is what was heard in the last frames speech? Two sure frames are enough, but not within music."""
+        rows = heard.rows
+        for row, speech in heard.again.items():
+            self._revise(row, speech)
+        hit = heard.speech > at.SPEECH_ON
+        hits = self._hits[rows] = (self._hits[rows] << np.uint64(1)) | hit
+        gaps = self._gaps[rows] = (self._gaps[rows] << np.uint64(1)) | heard.gap
+        louder = self._louder[rows] = (self._louder[rows] << np.uint64(1)) | (hit & heard.louder)
+        believes = hits & _mask(at.ON_FRAMES) == _mask(at.ON_FRAMES)
+        if heard.music.any():
+            stands_out = _count(louder, at.LOUDER_WINDOW) >= at.LOUDER_FRAMES
+            after_gap = (gaps & _mask(at.GAP_WINDOW) != 0) & (
+                _count(hits, at.AFTER_GAP_WINDOW) >= at.AFTER_GAP_FRAMES)  # fmt: skip
+            long_enough = _count(hits, at.DOUBT_WINDOW) >= at.DOUBT_FRAMES
+            believes = np.where(heard.music, hit & (stands_out | after_gap | long_enough), believes)
+        for row, speech in heard.again.items():
+            believes |= (rows == row) & ((speech > at.SPEECH_ON).sum() >= at.AGAIN_SPEECH_FRAMES)
+        return believes
+
+    def _revise(self, row: int, speech: Floats) -> None:
+        """The ears have heard the last frames again: that is what was said."""
+        slots = (self._slot[row] - np.arange(len(speech))[::-1]) % RING
+        self._past[0, row, slots] = speech
+
+    def _begin(self, row: int, position: int, *, is_doubtful: bool) -> int:
+        """Somebody speaks. Answers where to send from: the onset, less the pre-roll."""
+        order = (self._slot[row] - np.arange(at.LOOKBACK_FRAMES)) % RING  # newest first
+        speech, level = self._past[0, row, order], self._past[1, row, order]
+        hints = np.flatnonzero(speech > at.HINT)
+        first = int(hints[-1]) if hints.size else at.ON_FRAMES - 1
+        floor = max(float(np.nanpercentile(level, 10)), NOTHING_DBFS)
+        rising = level > max(floor + at.RISE_DB, at.GAP_DBFS)
+        while first + 1 < at.LOOKBACK_FRAMES and rising[first + 1]:
+            first += 1
+        lead = int(self._preroll[row])
+        if is_doubtful and not (level[first] > floor + at.RISE_DB):
+            lead += at.DOUBT_LEAD_MS * PER_MS
+        elif first + 1 < at.LOOKBACK_FRAMES and not is_doubtful:
+            lead = min(lead, at.QUIET_LEAD_MS * PER_MS)
+        self._speaking[row] = True
+        onset = position - (first + 1) * FRAME
+        self._voices.append(Voice(row, True, max(onset, int(self._sent_to[row]))))
+        return onset - lead
 
     def _stop_speaking(self, row: int) -> None:
         if self._speaking[row]:
@@ -218,3 +264,7 @@ class Gates:
 
 def _mask(frames: int) -> np.uint64:
     return np.uint64((1 << frames) - 1)
+
+
+def _count(bits: NDArray[np.uint64], frames: int) -> NDArray[np.uint8]:
+    return np.bitwise_count(bits & _mask(frames))
