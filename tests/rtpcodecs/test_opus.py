@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from rtpcodecs import CODECS
+from rtpcodecs.opus import Decimator, duration
+from tests.rtpcodecs.voice import vowel
+
+
+@pytest.mark.parametrize(
+    ("toc", "units"),
+    [
+        (0 << 3, 480), (1 << 3, 960), (3 << 3, 2880), (9 << 3, 960), (12 << 3, 480), (15 << 3, 960),
+        (16 << 3, 120), (17 << 3, 240), (31 << 3, 960), (31 << 3 | 1, 1920), (31 << 3 | 2, 1920),
+    ],
+)  # fmt: skip
+def test_a_packet_lasts_what_its_toc_byte_says(toc: int, units: int) -> None:
+    assert duration(bytes((toc, 1, 2, 3))) == units
+
+
+def test_a_frame_count_byte_is_multiplied_out_up_to_120_ms() -> None:
+    assert duration(bytes((1 << 3 | 3, 6))) == 5760
+    assert duration(bytes((16 << 3 | 3, 0xC0 | 48))) == 5760
+    for impossible in (bytes((1 << 3 | 3, 7)), bytes((1 << 3 | 3, 0)), bytes((3 << 3 | 3,)), b""):
+        with pytest.raises(ValueError, match="OPUS"):
+            duration(impossible)
+
+
+def test_dtx_packets_of_one_byte_are_heard_as_near_silence() -> None:
+    codec = CODECS["OPUS"]
+    assert codec.make_encoder is not None
+    encoder, decoder = codec.make_encoder(), codec.make_decoder("")
+    said = np.concatenate((vowel(16000, 0.4), np.zeros(3200, np.int16)))  # a sender is sure of silence before DTX
+    for at in range(0, len(said), 320):
+        packet = encoder.encode(said[at : at + 320])
+        decoder.decode(packet)
+
+    blocks = [decoder.decode(packet[:1]) for _ in range(50)]
+
+    assert {len(block) for block in blocks} == {320}
+    assert max(np.abs(block).max() for block in blocks) < 50
+
+
+def test_a_later_packet_of_another_length_is_refused_by_the_encoder() -> None:
+    make_encoder = CODECS["OPUS"].make_encoder
+    assert make_encoder is not None
+    encoder = make_encoder()
+    encoder.encode(np.zeros(320, np.int16))
+
+    with pytest.raises(ValueError, match="first packet"):
+        encoder.encode(np.zeros(640, np.int16))
+    with pytest.raises(ValueError, match="length"):
+        make_encoder().encode(np.zeros(100, np.int16))
+
+
+def tone(hz: float, n: int) -> np.ndarray:
+    return np.rint(10000 * np.sin(2 * np.pi * hz * np.arange(n) / 48000)).astype(np.int16)
+
+
+def level_db(samples: np.ndarray) -> float:
+    return float(20 * np.log10(np.sqrt((samples.astype(float) ** 2).mean()) / (10000 / np.sqrt(2)) + 1e-9))
+
+
+@pytest.mark.parametrize("hz", [100, 1000, 4000, 7000])
+def test_what_speech_is_made_of_passes_the_decimator(hz: int) -> None:
+    assert abs(level_db(Decimator().push(tone(hz, 48000))[100:])) < 0.2
+
+
+@pytest.mark.parametrize("hz", [8500, 10000, 15000, 20000])
+def test_what_would_fold_back_does_not_pass(hz: int) -> None:
+    assert level_db(Decimator().push(tone(hz, 48000))[100:]) < -55
+
+
+def test_blocks_of_any_size_give_the_same_as_one() -> None:
+    sound = vowel(48000, 0.1)
+    whole = Decimator().push(sound)
+    pieces = Decimator()
+
+    assert np.array_equal(np.concatenate([pieces.push(sound[at : at + 120]) for at in range(0, 4800, 120)]), whole)
