@@ -111,15 +111,22 @@ class ExternalMedia(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class WhipAnswer:
+class WhipAnswer(Protocol):
     """A WebRTC session that was opened."""
 
-    session: str
-    "Unguessable; the last part of the session's URL."
-    call: str
-    leg: str
-    sdp: str
+    @property
+    def session(self) -> str:
+        """Unguessable; the last part of the session's URL."""
+        ...
+
+    @property
+    def call(self) -> str: ...
+
+    @property
+    def leg(self) -> str: ...
+
+    @property
+    def sdp(self) -> str: ...
 
 
 class Whip(Protocol):

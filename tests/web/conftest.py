@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import aiohttp
@@ -13,7 +13,7 @@ from bridge.config import HttpSettings
 from bridge.errors import CapacityError, PeerError, SdpError, SinkError
 from bridge.metrics import Metrics
 from bridge.publish.events import Event, Published
-from bridge.web.contract import CallWish, Verb, WhipAnswer
+from bridge.web.contract import CallWish, Verb
 from bridge.web.feed import Feeds, QueueFeed
 from bridge.web.server import WebServer
 
@@ -94,12 +94,20 @@ class FakeExternalMedia:
         return {"id": "new", "legs": [{"leg": str(n), "role": leg.role} | where for n, leg in enumerate(wish.legs)]}
 
 
+@dataclass
+class FakeAnswer:
+    session: str
+    call: str
+    leg: str
+    sdp: str
+
+
 class FakeWhip:
     def __init__(self) -> None:
         self.sessions: dict[str, tuple[str, str]] = {}
         self.candidates: list[str] = []
 
-    async def offer(self, sdp: str, *, call: str, role: str, source: str) -> WhipAnswer:
+    async def offer(self, sdp: str, *, call: str, role: str, source: str) -> FakeAnswer:
         if not sdp.startswith("v=0"):
             raise PeerError("not a session description")
         if "m=audio" not in sdp:
@@ -107,7 +115,7 @@ class FakeWhip:
         if call == "gone":
             raise LookupError(call)
         self.sessions["secret"] = (call, role)
-        return WhipAnswer(session="secret", call=call or "new", leg="b", sdp="v=0\r\n")
+        return FakeAnswer(session="secret", call=call or "new", leg="b", sdp="v=0\r\n")
 
     def has(self, session: str) -> bool:
         return session in self.sessions

@@ -1,0 +1,128 @@
+"""One WebRTC track: RTP packets in, 16 kHz audio in capture time out. No I/O; time is passed in.
+
+aiortc's own jitter buffer is a queue of four frames without a clock: one lost packet makes it drop five and stay 280 ms
+behind for the rest of the call. So its private slot holds `Tap`, which passes packets on and never gives aiortc a frame
+to decode; what follows is the same receiver that telephony uses, and the same decoder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bridge.model import POSITION_HZ
+from bridge.rtp.lanes import Lanes
+from bridge.rtp.packet import RtpPacket
+from bridge.rtp.receiver import Frame, Kind, PayloadType, Receiver
+from rtpcodecs.contract import Decoder
+
+RATE_HZ = 16000
+SLOT = "_RTCRtpReceiver__jitter_buffer"
+"""Where aiortc 1.16's RTCRtpReceiver keeps its jitter buffer; `tests/ingress/test_webrtc_audio.py` guards it."""
+
+Deliver = Callable[[NDArray[np.int16], float], None]
+"""Samples, and the monotonic time at which the first of them was captured."""
+
+
+class WirePacket(Protocol):
+    """What aiortc's RtpPacket has and we use."""
+
+    payload_type: int
+    sequence_number: int
+    timestamp: int
+    ssrc: int
+    payload: bytes
+    marker: int
+
+
+class Tap:
+    """Stands where aiortc's JitterBuffer stood: same call, but nothing to decode comes back."""
+
+    def __init__(self, take: Callable[[WirePacket], None]) -> None:
+        self._take = take
+
+    def add(self, packet: WirePacket) -> tuple[bool, None]:
+        """(no picture loss indication, no complete frame)"""
+        self._take(packet)
+        return False, None
+
+    def install(self, receiver: Any) -> None:
+        """Into an RTCRtpReceiver that has not started. Raises AttributeError where the slot is gone."""
+        getattr(receiver, SLOT)
+        setattr(receiver, SLOT, self)
+
+
+class TrackAudio:
+    """Order, loss, gaps and clock of one track, then its decoder. `deliver` is called in order of capture."""
+
+    def __init__(self, deliver: Deliver, *, jitter: float, jitter_max: float) -> None:
+        self._lanes = Lanes(1)
+        self._receiver = Receiver(self._lanes, 0, jitter=jitter, jitter_max=jitter_max)
+        self._deliver = deliver
+        self._decoders: dict[PayloadType, Decoder] = {}
+        self._decoder: Decoder | None = None
+        self.broken = 0
+        "Payloads that the decoder refused."
+
+    def configure(self, types: Mapping[int, PayloadType]) -> None:
+        """What was agreed to come."""
+        self._receiver.configure(types, event=None, comfort=frozenset())
+
+    def packets(self) -> dict[str, int]:
+        """Packets by what became of them."""
+        counts = self._receiver.counts
+        return {
+            "received": int(self._lanes.received[0]),
+            "lost": counts.lost,
+            "late": counts.late,
+            "duplicate": counts.duplicate,
+            "malformed": counts.malformed + self.broken,
+        }
+
+    def push(self, packet: WirePacket, now: float) -> None:
+        """A packet that arrived just now."""
+        own = RtpPacket(
+            packet.payload_type,
+            packet.sequence_number,
+            packet.timestamp,
+            packet.ssrc,
+            packet.payload,
+            bool(packet.marker),
+        )
+        self._play(self._receiver.push(own, now))
+
+    def tick(self, now: float) -> None:
+        """Every 20 ms: gives up on holes that were waited for long enough."""
+        self._lanes.advance(now)
+        if self._receiver.is_waiting:
+            self._play(self._receiver.release(now))
+
+    def flush(self) -> None:
+        """Whatever is held: the track is over."""
+        self._play(self._receiver.flush())
+
+    def _play(self, frames: list[Frame]) -> None:
+        for frame in frames:
+            samples = self._decode(frame)
+            if len(samples):
+                start = float(self._lanes.origin[0]) + frame.position / POSITION_HZ + frame.shift
+                self._deliver(samples, start)
+
+    def _decode(self, frame: Frame) -> NDArray[np.int16]:
+        n_samples = frame.length * RATE_HZ // POSITION_HZ
+        if frame.kind is Kind.AUDIO and frame.payload_type is not None:
+            decoder = self._decoders.get(frame.payload_type)
+            if decoder is None:
+                decoder = frame.payload_type.codec.make_decoder(frame.payload_type.fmtp)
+                self._decoders[frame.payload_type] = decoder
+            self._decoder = decoder
+            try:
+                return decoder.decode(frame.payload)
+            except ValueError:
+                self.broken += 1
+        if self._decoder is not None and frame.kind in (Kind.LOST, Kind.AUDIO):
+            return self._decoder.conceal(n_samples)
+        return np.zeros(n_samples, np.int16)

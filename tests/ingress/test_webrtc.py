@@ -1,0 +1,249 @@
+"""Real connections over loopback: aiortc as the browser, `WebRtc` with a fake host behind it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from fractions import Fraction
+
+import aiortc
+import av
+import numpy as np
+import pytest
+from aiortc.mediastreams import MediaStreamError, MediaStreamTrack
+from bridge.config import RtpSettings
+from bridge.errors import CapacityError, PeerError, SdpError
+from bridge.ingress import webrtc
+from bridge.ingress.webrtc import Answer, WebRtc
+from bridge.metrics import Metrics
+
+from tests.ingress.fake_host import FakeHost
+
+
+class ToneTrack(MediaStreamTrack):
+    """440 Hz, stereo, 20 ms a frame, in real time; silent while `is_muted`."""
+
+    kind = "audio"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._n = 0
+        self._start = 0.0
+        self.is_muted = False
+
+    async def recv(self) -> av.AudioFrame:
+        if self.readyState != "live":
+            raise MediaStreamError
+        now = asyncio.get_running_loop().time()
+        self._start = self._start or now
+        await asyncio.sleep(max(0.0, self._start + self._n * 0.02 - now))
+        at = np.arange(960 * self._n, 960 * (self._n + 1)) / 48000
+        wave = (9000 * np.sin(2 * np.pi * 440 * at) * (not self.is_muted)).astype(np.int16)
+        frame = av.AudioFrame.from_ndarray(np.repeat(wave, 2)[None, :], format="s16", layout="stereo")
+        frame.sample_rate, frame.pts, frame.time_base = 48000, 960 * self._n, Fraction(1, 48000)
+        self._n += 1
+        return frame
+
+
+class Browser:
+    """The other end."""
+
+    def __init__(self) -> None:
+        self.peer = aiortc.RTCPeerConnection(aiortc.RTCConfiguration(iceServers=[]))
+        self.track = ToneTrack()
+        self.peer.addTrack(self.track)
+
+    async def offer(self) -> str:
+        await self.peer.setLocalDescription(await self.peer.createOffer())
+        return str(self.peer.localDescription.sdp)
+
+    async def answered(self, answer: Answer) -> None:
+        await self.peer.setRemoteDescription(aiortc.RTCSessionDescription(answer.sdp, "answer"))
+
+    async def call(self, way_in: WebRtc, *, call: str = "", role: str = "caller") -> Answer:
+        answer = await way_in.offer(await self.offer(), call=call, role=role, source="127.0.0.1")
+        await self.answered(answer)
+        return answer
+
+
+@asynccontextmanager
+async def open_way_in(host: FakeHost, metrics: Metrics | None = None) -> AsyncIterator[WebRtc]:
+    way_in = WebRtc(host, rtp=RtpSettings(), metrics=metrics or Metrics())
+    await way_in.open()
+    try:
+        yield way_in
+    finally:
+        await way_in.close()
+
+
+@asynccontextmanager
+async def browser() -> AsyncIterator[Browser]:
+    one = Browser()
+    try:
+        yield one
+    finally:
+        one.track.stop()
+        await one.peer.close()
+
+
+async def until(is_so: Callable[[], bool], seconds: float = 10.0) -> None:
+    async with asyncio.timeout(seconds):
+        while not is_so():  # noqa: ASYNC110 - the other end does not tell us
+            await asyncio.sleep(0.01)
+
+
+async def test_audio_of_a_browser_reaches_its_leg_at_16_khz_without_gaps() -> None:
+    host = FakeHost()
+    async with open_way_in(host) as way_in, browser() as one:
+        answer = await one.call(way_in)
+        leg = host.calls[0].seats[0]
+        assert host.calls[0].answered_at is not None
+        assert (answer.call, answer.leg, leg.role, host.calls[0].offer.ingress) == ("call1", "leg1", "caller", "webrtc")
+        assert "a=recvonly" in answer.sdp
+        await until(lambda: leg.seconds > 1.0)
+        starts = [start for start, _ in leg.pieces]
+        ends = [start + len(samples) / 16000 for start, samples in leg.pieces]
+        assert max(abs(end - start) for end, start in zip(ends, starts[1:], strict=False)) < 0.03
+        spectrum = np.abs(np.fft.rfft(leg.samples[4000:12000]))
+        assert np.argmax(spectrum) == pytest.approx(440 * 8000 / 16000, abs=2)
+
+
+async def test_delete_ends_the_call_with_its_last_leg_and_once() -> None:
+    host = FakeHost()
+    async with open_way_in(host) as way_in, browser() as one:
+        answer = await one.call(way_in)
+        assert way_in.has(answer.session)
+        assert await way_in.end(answer.session)
+        assert host.calls[0].reason == "hangup"
+        assert not way_in.has(answer.session)
+        assert not await way_in.end(answer.session)
+
+
+async def test_two_browsers_share_a_call_and_the_one_that_leaves_takes_only_its_leg() -> None:
+    host = FakeHost()
+    async with open_way_in(host) as way_in, browser() as caller, browser() as agent:
+        first = await caller.call(way_in, role="caller")
+        second = await agent.call(way_in, call=first.call, role="agent")
+        assert (second.call, second.leg) == (first.call, "leg2")
+        legs = host.calls[0].seats
+        await until(lambda: all(leg.seconds > 0.2 for leg in legs))
+        assert await way_in.end(second.session)
+        assert (legs[1].ended_at is not None, legs[0].ended_at, host.calls[0].reason) == (True, None, "")
+        with pytest.raises(LookupError):
+            await Browser().call(way_in, call="nowhere")
+
+
+async def test_a_browser_that_closes_its_connection_ends_the_call_after_the_grace_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(webrtc, "REJOIN", 0.2)
+    host = FakeHost()
+    async with open_way_in(host) as way_in, browser() as one:
+        answer = await one.call(way_in)
+        await until(lambda: host.calls[0].seats[0].seconds > 0.1)
+        await one.peer.close()
+        await until(lambda: not way_in.has(answer.session))
+        assert host.calls[0].reason == ""
+        await until(lambda: host.calls[0].reason == "hangup")
+
+
+async def test_a_browser_that_is_killed_ends_the_call_as_a_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(webrtc, "LOST_AFTER", 0.6)
+    monkeypatch.setattr(webrtc, "REJOIN", 0.2)
+    host = FakeHost()
+    async with open_way_in(host) as way_in, browser() as one:
+        await one.call(way_in)
+        leg = host.calls[0].seats[0]
+        await until(lambda: leg.seconds > 0.1)
+        ice = one.peer.getTransceivers()[0].sender.transport.transport._connection
+        for pair in ice._nominated.values():  # its socket dies without a word
+            pair.protocol.transport.abort()
+        await until(lambda: host.calls[0].reason == "timeout")
+
+
+def test_a_killed_tab_is_noticed_within_the_promised_15_s() -> None:
+    assert webrtc.LOST_AFTER + webrtc.REJOIN <= 15.0
+    assert webrtc.CONNECT_WITHIN + webrtc.REJOIN <= 15.0
+
+
+async def test_a_browser_that_never_connects_ends_the_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(webrtc, "CONNECT_WITHIN", 0.2)
+    monkeypatch.setattr(webrtc, "REJOIN", 0.1)
+    host = FakeHost()
+    async with open_way_in(host) as way_in, browser() as one:
+        await way_in.offer(await one.offer(), call="", role="", source="")
+        await until(lambda: host.calls[0].reason == "timeout")
+
+
+async def test_a_browser_that_was_reloaded_takes_the_place_of_its_lost_leg() -> None:
+    host = FakeHost()
+    async with open_way_in(host) as way_in, browser() as before, browser() as after:
+        answer = await before.call(way_in)
+        await until(lambda: host.calls[0].seats[0].seconds > 0.1)
+        await before.peer.close()
+        await until(lambda: not way_in.has(answer.session))
+        again = await after.call(way_in, call=answer.call)
+        assert again.leg == "leg2"
+        assert host.calls[0].seats[0].ended_at is not None
+        assert host.calls[0].reason == ""
+
+
+async def test_a_call_ended_by_the_service_closes_the_browsers_connection() -> None:
+    host = FakeHost()
+    async with open_way_in(host) as way_in, browser() as one:
+        answer = await one.call(way_in)
+        await until(lambda: one.peer.connectionState == "connected")
+        host.calls[0].ended("api", 0.0)
+        host.calls[0].control.hang_up()
+        assert not way_in.has(answer.session)
+        await until(lambda: one.peer.connectionState in ("closed", "failed"))
+
+
+async def test_a_full_service_refuses_before_anything_is_opened() -> None:
+    host = FakeHost(room=0)
+    async with open_way_in(host) as way_in, browser() as one:
+        with pytest.raises(CapacityError):
+            await one.call(way_in)
+
+
+async def test_a_muted_track_is_digital_silence() -> None:
+    host = FakeHost()
+    async with open_way_in(host) as way_in, browser() as one:
+        one.track.is_muted = True
+        await one.call(way_in)
+        leg = host.calls[0].seats[0]
+        await until(lambda: leg.seconds > 0.5)
+        assert np.abs(leg.samples).max() <= 8
+
+
+async def test_an_offer_with_video_gets_only_its_audio_answered() -> None:
+    host = FakeHost()
+    async with open_way_in(host) as way_in, browser() as one:
+        one.peer.addTransceiver("video", direction="sendonly")
+        answer = await one.call(way_in)
+        sections = answer.sdp.split("m=")[1:]
+        assert ["a=recvonly" in section for section in sections] == [True, False]
+        await until(lambda: host.calls[0].seats[0].seconds > 0.1)
+
+
+async def test_what_is_no_offer_opens_nothing() -> None:
+    host = FakeHost()
+    async with open_way_in(host) as way_in:
+        with pytest.raises(PeerError):
+            await way_in.offer("hello", call="", role="", source="")
+        async with browser() as one:
+            one.peer.getTransceivers()[0].direction = "recvonly"
+            with pytest.raises(SdpError):
+                await one.call(way_in)
+    assert host.calls == []
+
+
+async def test_packets_of_ended_sessions_are_counted() -> None:
+    host, metrics = FakeHost(), Metrics()
+    async with open_way_in(host, metrics) as way_in, browser() as one:
+        answer = await one.call(way_in)
+        await until(lambda: host.calls[0].seats[0].seconds > 0.1)
+        await way_in.end(answer.session)
+    assert metrics.packets.value("received") >= 5
+    assert metrics.whip_ended.value("hangup") == 1
