@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from rtpcodecs.g711 import ALAW_TO_LINEAR, ULAW_TO_LINEAR
+
 RATE_HZ = 8000
 TAPS_EACH_SIDE = 12  # of the interpolation filter, in samples of the lower of the two rates: 1.5 ms of look-ahead
 FRAME_SAMPLES = 80  # 10 ms, the unit of the level
@@ -24,34 +26,14 @@ WIDTHS = {"mulaw": 1, "alaw": 1, "linear16": 2, "linear32": 4}
 """Bytes per sample of the encodings that can be decoded here. `linear32` is float32 LE (Deepgram, encoding page)."""
 
 
-def _mulaw_table() -> Int16:
-    """ITU-T G.711 mu-law, 256 values of 16 bit (14 bit, left aligned)."""
-    code = ~np.arange(256, dtype=np.uint8)
-    magnitude = (((code & 0x0F).astype(np.int32) << 3) + 0x84) << ((code & 0x70) >> 4)
-    return np.where(code & 0x80, 0x84 - magnitude, magnitude - 0x84).astype(np.int16)
-
-
-def _alaw_table() -> Int16:
-    """ITU-T G.711 A-law, 256 values of 16 bit (13 bit, left aligned)."""
-    code = np.arange(256, dtype=np.uint8) ^ 0x55
-    exponent = ((code & 0x70) >> 4).astype(np.int32)
-    mantissa = (code & 0x0F).astype(np.int32) << 4
-    magnitude = np.where(exponent == 0, mantissa + 8, (mantissa + 0x108) << np.maximum(exponent - 1, 0))
-    return np.where(code & 0x80, magnitude, -magnitude).astype(np.int16)
-
-
-MULAW = _mulaw_table()
-ALAW = _alaw_table()
-
-
 def decode(encoding: str, data: bytes) -> Int16:
     """Whole samples only; `encoding` is a key of WIDTHS."""
     samples: Int16
     if encoding == "mulaw":
-        samples = MULAW[np.frombuffer(data, dtype=np.uint8)]
+        samples = ULAW_TO_LINEAR[np.frombuffer(data, dtype=np.uint8)]
         return samples
     if encoding == "alaw":
-        samples = ALAW[np.frombuffer(data, dtype=np.uint8)]
+        samples = ALAW_TO_LINEAR[np.frombuffer(data, dtype=np.uint8)]
         return samples
     if encoding == "linear16":
         return np.frombuffer(data, dtype="<i2")

@@ -165,12 +165,12 @@ class MatchingRecogniser:
         "FFT searches so far, for measuring."
 
     def push(self, samples: Samples) -> list[HeardWord]:
-        if not len(samples):
-            return []
-        self._store(samples)
-        found = self._follow()
-        while self._received - self._judged >= PROBE_SAMPLES:
-            found += self._judge(self._judged, self._judged + PROBE_SAMPLES)
+        found: list[HeardWord] = []
+        for at in range(0, len(samples), PROBE_SAMPLES):  # a longer piece would leave the window unjudged
+            self._store(samples[at : at + PROBE_SAMPLES])
+            found += self._follow()
+            while self._received - self._judged >= PROBE_SAMPLES:
+                found += self._judge(self._judged, self._judged + PROBE_SAMPLES)
         return sorted(found, key=lambda word: word.start)
 
     def flush(self) -> list[HeardWord]:
@@ -193,9 +193,6 @@ class MatchingRecogniser:
         return ()
 
     def _store(self, samples: Samples) -> None:
-        while len(samples) > self._capacity // 2:  # a huge frame: keep the window's arithmetic simple
-            self._store(samples[: self._capacity // 2])
-            samples = samples[self._capacity // 2 :]
         used = self._received - self._first
         if used + len(samples) > len(self._signal):
             keep = self._capacity
