@@ -1,7 +1,7 @@
 """One connection of one browser: ICE, DTLS and the audio that comes over it.
 
-The only file that touches aiortc's objects, two private ones among them: the jitter buffer's slot (see webrtc_audio), and
-the ICE agent's `request_received`, because aiortc's own consent check needs half a minute to miss a killed browser.
+The only file that touches aiortc's objects, two private ones among them: the jitter buffer's slot (see webrtc_audio),
+and the ICE agent's `request_received`, because aiortc's own consent check needs half a minute to miss a killed browser.
 """
 
 from __future__ import annotations
