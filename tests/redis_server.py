@@ -61,6 +61,7 @@ class RedisServer:
             "bind": "127.0.0.1",
             "dir": str(self.directory),
             "loglevel": "notice",
+            "repl-diskless-sync-delay": "0",  # a replica need not wait 5 s for others
         }
         command = ["redis-server", "--port", str(self.port), "--logfile", "redis.log", "--daemonize", "no"]
         for name, value in (settings | self.options).items():

@@ -2,16 +2,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+import os
+import random
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+
+import pytest
 
 from bridge import clock
 from bridge.config import RedisSettings
+from bridge.errors import ConfigError
 from bridge.net.outbox import Publisher
 from bridge.publish import events
 from bridge.publish.events import Event
 from bridge.sinks.redis_streams import RedisStreams
-
 from tests.redis_server import RedisServer
 
 
@@ -70,6 +77,13 @@ async def publishing(server: RedisServer | str, path: Path, **more: object) -> A
         publisher.close()
 
 
+async def until(is_so: Callable[[], bool], seconds: float = 20.0) -> None:
+    """Waits for what must come."""
+    async with asyncio.timeout(seconds):
+        while not is_so():
+            await asyncio.sleep(0.02)
+
+
 async def flush(publisher: Publisher, seconds: float = 20.0) -> None:
     assert await publisher.flush(asyncio.get_running_loop().time() + seconds), publisher.stats()
 
@@ -102,3 +116,357 @@ async def test_events_stand_once_in_both_streams_in_order(redis_server: RedisSer
     with redis_server.client() as client:
         assert client.zrange("callbridge:calls", 0, -1) == ["c1", "c2"]
         assert 86000 < client.ttl("callbridge:call:c1") <= 86400
+
+
+async def test_numbers_follow_the_stream_when_redis_is_away_and_comes_back(
+    redis_server: RedisServer, tmp_path: Path
+) -> None:
+    async with publishing(redis_server, tmp_path) as publisher:
+        publisher.publish(started("c"))
+        await flush(publisher)
+        redis_server.pause()
+        for n in range(30):
+            publisher.publish(final("c", n))
+        assert not await publisher.flush(asyncio.get_running_loop().time() + 0.1)
+        redis_server.resume()
+        await flush(publisher)
+    check_streams(redis_server, {"c": 31})
+
+
+async def test_a_redis_killed_under_load_loses_and_doubles_nothing(tmp_path: Path) -> None:
+    with RedisServer(appendonly="yes", appendfsync="always") as server:
+        async with publishing(server, tmp_path) as publisher:
+            for call in range(10):
+                publisher.publish(started(f"c{call}"))
+            for n in range(60):
+                for call in range(10):
+                    publisher.publish(final(f"c{call}", n))
+                if n in (15, 40):
+                    await asyncio.to_thread(server.restart)
+                await asyncio.sleep(0.005)
+            await flush(publisher)
+        check_streams(server, {f"c{call}": 61 for call in range(10)})
+
+
+async def test_what_a_restart_of_redis_lost_is_published_again(redis_server: RedisServer, tmp_path: Path) -> None:
+    """No persistence: everything confirmed is gone. What is younger than `keep_s` comes back, once, in order."""
+    async with publishing(redis_server, tmp_path) as publisher:
+        publisher.publish(started("live"))
+        publisher.publish(started("over"))
+        publisher.publish(final("live", 1))
+        publisher.publish(ended("over"))
+        await flush(publisher)
+        await asyncio.to_thread(redis_server.restart)
+        publisher.publish(final("live", 2))
+        await flush(publisher)
+        await until(lambda: publisher.stats().counts.resumed >= 4)
+        await flush(publisher)
+    check_streams(redis_server, {"live": 3, "over": 2})
+
+
+async def test_a_full_redis_holds_nobody_up_and_gets_everything_once_it_has_room(tmp_path: Path) -> None:
+    with RedisServer(maxmemory_policy="noeviction") as server, server.client() as client:
+        async with publishing(server, tmp_path) as publisher:
+            publisher.publish(started("c"))
+            await flush(publisher)
+            client.config_set("maxmemory", "500kb")
+            for n in range(200):
+                publisher.publish(final("c", n))
+            await until(lambda: "maxmemory" in publisher.stats().last_error)
+            assert publisher.stats().is_writable
+            assert not publisher.stats().is_sink_up
+            client.config_set("maxmemory", "100mb")
+            await flush(publisher)
+        check_streams(server, {"c": 201})
+
+
+async def test_a_replica_takes_nothing_and_its_promotion_goes_on_behind_what_it_holds(tmp_path: Path) -> None:
+    with RedisServer() as server, RedisServer() as other:
+        async with publishing(server, tmp_path) as publisher:
+            publisher.publish(started("c"))
+            await flush(publisher)
+            with server.client() as client:
+                client.replicaof("127.0.0.1", other.port)  # empty master: what was confirmed is lost
+                await until(lambda: not client.exists("callbridge:events"))
+                publisher.publish(final("c", 1))
+                await until(lambda: not publisher.stats().is_sink_up)
+                client.replicaof("NO", "ONE")
+            await flush(publisher)
+        check_streams(server, {"c": 2})
+
+
+async def test_confirmed_means_a_replica_has_it_too(tmp_path: Path) -> None:
+    with RedisServer() as server, RedisServer() as replica:
+        with replica.client() as client:
+            client.replicaof("127.0.0.1", server.port)
+            await until(lambda: client.info("replication").get("master_link_status") == "up")
+        async with publishing(server, tmp_path, keep_s=0) as publisher:
+            publisher.publish(started("c"))
+            publisher.publish(final("c", 1))
+            await flush(publisher)
+            replica.pause()
+            publisher.publish(final("c", 2))
+            await flush(publisher)  # written, and so no longer queued, but kept in the spool
+            await until(lambda: 0 in publisher.stats().health and not publisher.stats().health[0].is_durable)
+            replica.resume()
+            await until(lambda: publisher.stats().health[0].is_durable)
+        check_streams(server, {"c": 3})
+        check_streams(replica, {"c": 3})
+
+
+class LossyProxy:
+    """TCP between the publisher and Redis that cuts connections after so many bytes of answers: replies get lost."""
+
+    def __init__(self, port: int, seed: int) -> None:
+        self._target = port
+        self._random = random.Random(seed)
+        self.is_kind = False
+        self.cuts = 0
+
+    async def __aenter__(self) -> LossyProxy:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.url = f"redis://127.0.0.1:{self._server.sockets[0].getsockname()[1]}/0"
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        back_reader, back_writer = await asyncio.open_connection("127.0.0.1", self._target)
+        left = 10**9 if self.is_kind else self._random.randrange(300, 900)
+
+        async def up() -> None:
+            with contextlib.suppress(OSError):
+                while data := await reader.read(65536):
+                    back_writer.write(data)
+                    await back_writer.drain()
+            back_writer.close()
+
+        async def down() -> None:
+            nonlocal left
+            with contextlib.suppress(OSError):
+                while data := await back_reader.read(65536):
+                    left -= len(data)
+                    if left < 0 and not self.is_kind:
+                        self.cuts += 1
+                        break  # Redis has done it; the answer never arrives
+                    writer.write(data)
+                    await writer.drain()
+            writer.close()
+            back_writer.close()
+
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(up())
+            tasks.create_task(down())
+
+
+async def test_lost_replies_double_nothing(redis_server: RedisServer, tmp_path: Path) -> None:
+    async with LossyProxy(redis_server.port, seed=7) as proxy, publishing(proxy.url, tmp_path) as publisher:
+        for n in range(150):
+            publisher.publish(started(f"c{n % 5}") if n < 5 else final(f"c{n % 5}", n))
+            await asyncio.sleep(0.01)
+        assert proxy.cuts >= 5
+        proxy.is_kind = True
+        await flush(publisher)
+    check_streams(redis_server, {f"c{n}": 30 for n in range(5)})
+
+
+async def test_interims_are_conflated_before_they_have_a_number_while_redis_is_away(
+    redis_server: RedisServer, tmp_path: Path
+) -> None:
+    redis_server.pause()
+    async with publishing(redis_server, tmp_path) as publisher:
+        publisher.publish(started("c"))
+        for revision in range(3000):
+            publisher.publish(interim("c", revision // 100, revision))
+        publisher.publish(final("c", 25))  # utterance u25: its waiting interim is stale now
+        counts = publisher.stats().counts
+        assert publisher.stats().queued < 2100
+        assert counts.conflated > 900
+        redis_server.resume()
+        await flush(publisher)
+        await asyncio.sleep(0.3)
+        await flush(publisher)
+    with redis_server.client() as client:
+        entries = [fields for _, fields in client.xrange("callbridge:call:c")]
+    assert [int(fields["seq"]) for fields in entries] == list(range(1, len(entries) + 1))
+    texts = [fields["text"] for fields in entries if fields["type"] == events.TRANSCRIPT_INTERIM]
+    assert texts[-4:] == ["r2699", "r2799", "r2899", "r2999"]
+    assert "r2599" not in texts
+
+
+CHILD = """
+import asyncio, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[3])
+from tests.net.test_outbox import *
+
+async def main():
+    sink = RedisStreams(RedisSettings(url=sys.argv[1]))
+    publisher = Publisher(sink, instance=sys.argv[4], spool_path=sys.argv[2])
+    await publisher.open()
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(publisher.run())
+        run = sys.argv[5]
+        n = 0
+        while True:
+            call = f"{run}-{n % 3}"
+            publisher.publish(started(call) if n < 3 else final(call, n))
+            n += 1
+            if n == 30:
+                publisher.remember(f"{run}-0", {"a": {"role": "caller", "sent_s": 1.25}})
+            print(publisher.stats().accepted, flush=True)
+            await asyncio.sleep(0.002)
+
+asyncio.run(main())
+"""
+
+
+def run_and_kill(server: RedisServer, path: Path, run: str, seconds: float, *, instance: str) -> int:
+    """A child publishes to three calls in turn until it is killed. How many events it had accepted."""
+    command = [sys.executable, "-c", CHILD, server.url, str(path), os.getcwd(), instance, run]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(seconds)
+        os.kill(child.pid, signal.SIGKILL)
+        lines = child.stdout.read().split(b"\n")
+    whole = [int(line) for line in lines[:-1] if line]
+    return whole[-1] if whole else 0
+
+
+async def kill_and_recover(server: RedisServer, path: Path, n_kills: int, seed: int) -> None:
+    chance = random.Random(seed)
+    accepted: dict[str, int] = {}
+    for n in range(n_kills):
+        run = f"run{n}"
+        is_away = chance.random() < 0.5
+        if is_away:
+            server.pause()
+        instance = chance.choice(["same", f"pid-{n}"])
+        accepted[run] = await asyncio.to_thread(
+            run_and_kill, server, path, run, chance.uniform(0.05, 0.5), instance=instance
+        )
+        if is_away:
+            server.resume()
+    async with publishing(server, path) as publisher:
+        await until(lambda: publisher.stats().is_sink_up)
+        await flush(publisher)
+    expected: dict[str, int] = {}
+    with server.client() as client:
+        for run, n_accepted in accepted.items():
+            for call in range(3):
+                key = f"callbridge:call:{run}-{call}"
+                entries = [fields for _, fields in client.xrange(key)]
+                if not entries and n_accepted <= call:
+                    continue
+                n_finals = sum(1 for fields in entries if fields["type"] == events.TRANSCRIPT_FINAL)
+                mine = len(range(call, n_accepted, 3))
+                assert n_finals + 1 >= mine, f"{run}-{call}: {n_finals} of {mine - 1} accepted finals"
+                finals = [fields["text"] for fields in entries if fields["type"] == events.TRANSCRIPT_FINAL]
+                assert finals == [f"word {n}" for n in range(call + 3, call + 3 + 3 * len(finals), 3)]
+                last = entries[-1]
+                assert last["type"] == events.CALL_ENDED
+                assert '"crash"' in last["data"]
+                turns = sum(1 for fields in entries if fields["type"] == events.TURN_ENDED)
+                assert turns == n_finals
+                expected[f"{run}-{call}"] = len(entries)
+    assert expected
+    check_streams(server, expected)
+    assert sorted(path.name for path in path.iterdir()) == ["test"] or all(
+        (path / name / "lock").exists() for name in os.listdir(path)
+    )
+
+
+async def test_after_kill_9_the_next_start_publishes_the_rest_and_ends_the_calls(tmp_path: Path) -> None:
+    with RedisServer() as server:
+        await kill_and_recover(server, tmp_path, 3, seed=1)
+
+
+@pytest.mark.soak
+async def test_twenty_kills_at_random_moments_lose_and_double_nothing(tmp_path: Path) -> None:
+    with RedisServer() as server:
+        await kill_and_recover(server, tmp_path, 20, seed=2)
+
+
+async def test_two_processes_never_share_a_spool(redis_server: RedisServer, tmp_path: Path) -> None:
+    async with publishing(redis_server, tmp_path):
+        second = Publisher(RedisStreams(RedisSettings(url=redis_server.url)), instance="test", spool_path=str(tmp_path))
+        with pytest.raises(ConfigError, match="in use"):
+            await second.open()
+
+
+async def test_a_full_disk_is_told_and_events_go_out_without_it(redis_server: RedisServer, tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    async with publishing(redis_server, disk) as publisher:
+        publisher.publish(started("c"))
+        await flush(publisher)
+        save = publisher._spool.save
+
+        def full(chunks: object) -> None:
+            raise OSError(28, "No space left on device")
+
+        publisher._spool.save = full  # type: ignore[method-assign, assignment]
+        publisher.publish(final("c", 1))
+        publisher.publish(interim("c", 9, 1))
+        await flush(publisher)
+        await until(lambda: publisher.stats().last_error)
+        assert publisher.stats().last_error == "No space left on device"
+        assert publisher.stats().is_writable
+        publisher.publish(interim("c", 9, 2))
+        assert publisher.stats().counts.conflated >= 0
+        publisher._spool.save = save  # type: ignore[method-assign]
+        await until(lambda: not publisher.stats().last_error)
+        publisher.publish(ended("c"))
+        await flush(publisher)
+    with redis_server.client() as client:
+        n = client.xlen("callbridge:call:c")
+    check_streams(redis_server, {"c": n})
+
+
+async def test_a_spool_at_its_limit_refuses_loudly_and_never_leaves_a_gap(
+    redis_server: RedisServer, tmp_path: Path
+) -> None:
+    redis_server.pause()
+    async with publishing(redis_server, tmp_path, max_spool_bytes=200_000) as publisher:
+        publisher.publish(started("c"))
+        for n in range(2000):
+            publisher.publish(final("c", n))
+            if not n % 20:
+                await asyncio.sleep(0.005)
+        publisher.publish(ended("c"))
+        stats = publisher.stats()
+        assert stats.counts.refused > 0
+        assert stats.spooled_bytes < 400_000
+        redis_server.resume()
+        await flush(publisher)
+        check_streams(redis_server, {"c": stats.counts.numbered})
+
+
+async def test_spool_files_go_when_their_events_are_confirmed_and_old(
+    redis_server: RedisServer, tmp_path: Path
+) -> None:
+    async with publishing(redis_server, tmp_path, keep_s=0.1, max_spool_bytes=10_000_000) as publisher:
+        publisher._spool._segment_bytes = 20_000
+        for n in range(300):
+            publisher.publish(final("c", n))
+            await asyncio.sleep(0.002)
+        await flush(publisher)
+        await asyncio.sleep(1.5)
+        assert publisher.stats().spooled_bytes < 45_000
+        assert len(list((tmp_path / "test").glob("*.spool"))) <= 2
+    check_streams(redis_server, {"c": 300})
+
+
+async def test_partitions_spread_calls_and_keep_each_whole(redis_server: RedisServer, tmp_path: Path) -> None:
+    async with publishing(redis_server, tmp_path, partitions=4) as publisher:
+        for call in range(20):
+            publisher.publish(started(f"c{call}"))
+            publisher.publish(ended(f"c{call}"))
+        await flush(publisher)
+    with redis_server.client() as client:
+        lengths = [client.xlen(f"{{callbridge:{n}}}:events") for n in range(4)]
+        assert sum(lengths) == 40
+        assert all(lengths)
+        assert sum(client.zcard(f"{{callbridge:{n}}}:calls") for n in range(4)) == 20
