@@ -191,10 +191,11 @@ class Call:
         if self._zero is not None:
             assert self._ended_at is not None
             duration = self._ended_at - self._zero
-            legs = {leg.id: leg.ledger(now) for leg in self._legs}
             wiring = self._wiring
             wiring.publish(
-                events.call_ended(self.id, wiring.unix_ms(), reason=self._reason, duration_s=duration, legs=legs)
+                events.call_ended(
+                    self.id, wiring.unix_ms(), reason=self._reason, duration_s=duration, legs=self.ledgers(now)
+                )
             )
             log.info("call ended", call=self.id, reason=self._reason, ms=round(duration * 1000))
         self._on_over(self)
@@ -207,8 +208,16 @@ class Call:
         return self._reason
 
     @property
+    def is_answered(self) -> bool:
+        return self._zero is not None
+
+    @property
     def is_ending(self) -> bool:
         return self._ended_at is not None
+
+    def ledgers(self, now: float) -> dict[str, dict[str, Any]]:
+        """Every leg's books, so far."""
+        return {leg.id: leg.ledger(now) for leg in self._legs}
 
     def hang_up(self, reason: str, now: float) -> None:
         """Ends it from our side: api, drain or timeout."""

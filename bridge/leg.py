@@ -43,11 +43,26 @@ log = structlog.get_logger()
 class Stt(Protocol):
     """A leg's transcription with its driver; made by the composition root."""
 
-    transcriber: Transcriber
+    @property
+    def transcriber(self) -> Transcriber: ...
 
     def wake(self) -> None:
         """The transcriber was told something: carry out its commands, deliver its events."""
         ...
+
+
+class OpenStt(Protocol):
+    """Makes a leg's transcription."""
+
+    def __call__(
+        self,
+        audio: AudioFormat,
+        settings: SttSettings,
+        on_events: Callable[[list[SttEvent]], None],
+        *,
+        call: str,
+        leg: str,
+    ) -> Stt: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +73,7 @@ class Wiring:
     sockets: MediaSockets
     reports: RtcpReports
     publish: Callable[[Event], None]
-    open_stt: Callable[[AudioFormat, SttSettings, Callable[[list[SttEvent]], None]], Stt]
+    open_stt: OpenStt
     arm: Callable[[Timed, float], None]
     "Calls `handle_timer` of the object once `now` has passed the given time."
     after_read: Callable[[Callable[[float], None]], None]
@@ -137,7 +152,7 @@ class Leg:
         track = wiring.plane.open_leg(self.audio, self._gate, now)
         self._row = track.row
         wiring.seats[self._row] = self
-        self._stt = wiring.open_stt(self.audio, self._stt_settings, self._on_stt)
+        self._stt = wiring.open_stt(self.audio, self._stt_settings, self._on_stt, call=self._party.id, leg=self.id)
         if self._port is not None:
             assert self._offer.media is not None
             wiring.reports.open(self._row, self._port, now)

@@ -34,7 +34,7 @@ log = structlog.get_logger()
 class Outbox(Protocol):
     """Where events go; `publish` never waits. Answers the event's number, 0 where it was dropped or has none yet."""
 
-    def publish(self, event: Event) -> int: ...
+    def publish(self, event: Event) -> int | None: ...
 
 
 class Store(Protocol):
@@ -73,7 +73,7 @@ class Service:
         self._idle = asyncio.Event()
         self._idle.set()
         metrics.calls.read_from(lambda: float(len(self._calls)))
-        metrics.legs.read_from(lambda: float(self._wiring.plane.legs))
+        metrics.legs.read_from(lambda: float(self._open_legs()))
 
     def wire(self, wiring: Wiring, health: Health) -> None:
         """The composition root's last word, before anything runs."""
@@ -84,7 +84,7 @@ class Service:
 
     def publish(self, event: Event) -> None:
         """To the outbox and to whoever watches live. Never waits."""
-        seq = self._outbox.publish(event)
+        seq = self._outbox.publish(event) or 0
         self._metrics.events.add(1, event.type)
         if len(self._feeds):
             self._feeds.offer(_shown(event, seq))
@@ -216,6 +216,25 @@ class Service:
         except TimeoutError:
             log.warning("calls left behind", n=len(self._calls))
 
+    def reload(self, settings: Settings) -> None:
+        """For new calls; what is bound and sized at the start stays as it was."""
+        now = self._settings
+        service = replace(now.service, max_legs=settings.service.max_legs, drain_s=settings.service.drain_s)
+        limit = self._wiring.plane.capacity
+        if service.max_legs > limit:
+            service = replace(service, max_legs=limit)
+        self._settings = replace(now, service=service, stt=settings.stt, gate=settings.gate, route=settings.route)
+
+    def hurry(self) -> None:
+        """The second signal: running calls are not waited for any longer."""
+        for call in list(self._calls.values()):
+            call.hang_up("drain", self._wiring.now())
+
+    def ledgers(self) -> dict[str, dict[str, Any]]:
+        """Of every running call, so far: what `call.ended` says should this process die."""
+        now = self._wiring.now()
+        return {call.id: call.ledgers(now) for call in self._calls.values() if call.is_answered}
+
     # -- Calls, for the web server ------------------------------------------------------------------------------------
 
     def list(self) -> Sequence[dict[str, Any]]:
@@ -286,15 +305,18 @@ def _shown(event: Event, seq: int) -> Published:
 def plan_for(offer: CallOffer, settings: Settings) -> CallPlan:
     """The settings of a call: the first route that matches it changes the defaults."""
     route = next((each for each in settings.route if _matches(each, offer)), RouteSettings())
-    problems: list[str] = []  # routes were checked with the configuration
-    gate = build(GateSettings, _table(settings.gate) | route.gate, "route.gate", problems)
-    known = {key: value for key, value in route.stt.items() if not isinstance(value, dict)}
-    stt = replace(build(SttSettings, _table(settings.stt) | known, "route.stt", problems))
+    return plan_settings(route, settings, [], "route")  # its problems were told at the start
+
+
+def plan_settings(route: RouteSettings, settings: Settings, problems: list[str], path: str) -> CallPlan:
+    """What `route` makes of `settings`; what is wrong with it is appended to `problems` under `path`."""
+    gate = build(GateSettings, _table(settings.gate) | route.gate, f"{path}.gate", problems)
+    plain = {key: value for key, value in route.stt.items() if not isinstance(value, dict)}
     own = {name: table for name, table in route.stt.items() if isinstance(table, dict)}
-    if own:
-        names = settings.stt.providers.keys() | own.keys()
-        merged = {name: settings.stt.providers.get(name, {}) | own.get(name, {}) for name in names}
-        stt = replace(stt, providers=merged)
+    providers = dict(settings.stt.providers)
+    for name, table in own.items():
+        providers[name] = providers.get(name, {}) | table
+    stt = build(SttSettings, _table(settings.stt) | plain | {"providers": providers}, f"{path}.stt", problems)
     return CallPlan(gate=gate, stt=stt, labels=dict(route.labels))
 
 

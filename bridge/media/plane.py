@@ -121,9 +121,9 @@ class Plane:
     # -- legs -----------------------------------------------------------------------------------------------------
 
     @property
-    def legs(self) -> int:
-        """Rows in use."""
-        return self._capacity - len(self._free)
+    def capacity(self) -> int:
+        """Rows, used or not."""
+        return self._capacity
 
     def open_leg(self, audio: AudioFormat, gate: GateSettings, now: float) -> Track:
         """A row for a new leg. Raises CapacityError. Its first gate state is among the next tick's outputs."""

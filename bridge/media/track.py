@@ -150,8 +150,9 @@ class Track:
         """Audio of [start, end) as int16 at the leg's own rate."""
         raw: NDArray[Any] = self.history.read(self.row, start, end)
         table = EXPAND.get(self.audio.encoding)
-        linear: Samples = raw if table is None else table[raw]
-        return linear
+        if table is None:
+            return raw.astype(np.int16, copy=False)
+        return table[raw]
 
 
 def halve(samples: Samples) -> Samples:

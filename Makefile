@@ -1,0 +1,66 @@
+# Everything a newcomer needs: `make demo`, `make test`. Both install what is missing.
+PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$p && break; done)
+VENV := .venv
+BIN := $(VENV)/bin
+SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+STAMP := $(VENV)/.installed
+
+.PHONY: help install demo test lint types floors tests format bench soak clean lock debian-run debian-test
+
+help:
+	@echo "make demo    a real call on this machine: SIP in, stand-in for Deepgram, words in Redis"
+	@echo "make test    every check: lint, types, floors, tests"
+	@echo "make bench   what a leg costs     make soak   hours of chaos     make format   tidy the source"
+
+install: $(STAMP)
+
+$(STAMP): requirements.lock pyproject.toml
+	@test -n "$(PYTHON)" || { echo "callbridge needs Python 3.11, 3.12 or 3.13; none was found"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || deploy/debian-packages python3-venv
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
+debian-run:
+	@deploy/debian-packages redis-server
+
+debian-test: debian-run
+	@deploy/debian-packages sipp:sip-tester baresip:baresip-core chromium
+
+demo: install debian-run
+	$(BIN)/callbridge demo
+
+test: install debian-test lint types floors tests
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: install
+	$(BIN)/mypy
+
+floors: install
+	$(BIN)/lint-imports
+
+tests: install
+	$(BIN)/coverage erase
+	$(BIN)/pytest -m "not soak and not bench" --cov --cov-report=term:skip-covered
+
+format: install
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: install debian-run
+	$(BIN)/python -m tests.bench.load --legs 100,300,600,1000 --json bench-out/load.json
+
+soak: install debian-test
+	$(BIN)/pytest -m soak --timeout 7200 -s
+
+lock:
+	uv pip compile --quiet --universal --python-version 3.11 --extra dev --extra offline --no-emit-index-url \
+		--no-header --generate-hashes pyproject.toml --output-file requirements.lock
+
+clean:
+	rm -rf $(VENV) bench-out .coverage .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

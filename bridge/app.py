@@ -1,0 +1,245 @@
+"""The composition root: settings become objects, run, and are closed in reverse order. The only place that knows the
+concrete classes of every floor.
+
+Shutdown runs downhill: no new calls, running calls to their end, last words, `call.ended`, outbox flushed, ports
+closed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import random
+import resource
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+import structlog
+
+from bridge import __version__
+from bridge.clock import monotonic, unix_ms
+from bridge.config import Settings, read_tables
+from bridge.errors import ConfigError
+from bridge.history import History
+from bridge.ingress import INGRESSES
+from bridge.leg import Wiring
+from bridge.log import configure
+from bridge.media.plane import Plane
+from bridge.metrics import Metrics
+from bridge.net.datagrams import MediaSockets
+from bridge.net.outbox import Publisher
+from bridge.net.rtcp_reports import RtcpReports
+from bridge.net.stt_driver import SttDrivers
+from bridge.preflight import check_settings
+from bridge.service import Health, Service
+from bridge.sinks import SINKS
+from bridge.transcription import Transcriptions
+from bridge.web.feed import Feeds
+from bridge.web.server import WebServer
+
+FLUSH = 10.0  # s for Redis to take what is left at the end; the rest stays in the spool for the next start
+END = 15.0  # s for last words once the drain deadline has passed
+FILES_PER_LEG = 4  # RTP, RTCP, provider socket, one to spare
+FILES_BESIDE = 256
+REMEMBER_EVERY = 5.0  # s between two notes of the running calls' ledgers in the spool, for `reason: crash`
+
+log = structlog.get_logger()
+
+
+class Bridge:
+    """One process's service. `open` binds everything, `run` works until `stop`, and then drains."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Raises ConfigError for what cannot work."""
+        self.settings = settings
+        self.instance = settings.service.instance or f"{socket.gethostname()}-{os.getpid()}"
+        self.metrics = Metrics(instance=self.instance, version=__version__)
+        self._stop = asyncio.Event()
+        self._is_hard_stop = False
+        capacity = settings.service.max_legs + max(settings.service.max_legs // 10, 8)  # some are still closing
+        self._plane = Plane(capacity=capacity, chunk_ms=settings.stt.chunk_ms, rtp=settings.rtp)
+        self._sockets = MediaSockets(
+            bind=settings.rtp.bind, first=settings.rtp.ports[0], last=settings.rtp.ports[1], capacity=2 * capacity
+        )
+        self._reports = RtcpReports(self._plane.lanes, cname="callbridge", random=random.random)
+        self._plane.on_rtcp = self._reports.receive
+        self._publisher = Publisher(
+            SINKS["redis"][1](settings.redis),
+            instance=self.instance,
+            spool_path=settings.spool.path,
+            keep_s=settings.spool.keep_s,
+            call_ttl_s=settings.redis.call_ttl_s,
+        )
+        self._drivers = SttDrivers()
+        self._history = History(settings.redis)
+        self._feeds = Feeds()
+        self.service = Service(
+            settings, metrics=self.metrics, outbox=self._publisher, store=self._history, feeds=self._feeds
+        )
+        self.ingresses = {name: make(settings, self.service, self.metrics) for name, make in INGRESSES.items()}
+        self._is_bound = False
+        self._wire()
+        self.web = WebServer(settings.http, self.service, metrics=self.metrics)
+
+    def _wire(self) -> None:
+        service = self.service
+        wiring = Wiring(
+            plane=self._plane,
+            sockets=self._sockets,
+            reports=self._reports,
+            publish=service.publish,
+            open_stt=Transcriptions(self._drivers).open,
+            arm=service.arm,
+            after_read=service.after_read,
+            seats=[None] * self._plane.capacity,
+            unix_ms=unix_ms,
+            now=monotonic,
+            metrics=self.metrics,
+            advertise=Advertised(self.settings.rtp.advertise, self.settings.rtp.bind),
+            dtmf_events=self.settings.sip.dtmf_events,
+        )
+        health = Health(
+            sip_bound=lambda: self._is_bound,
+            sink_writable=lambda: self._publisher.stats().is_writable,
+            instance=self.instance,
+        )
+        service.wire(wiring, health)
+        metrics, stats = self.metrics, self._publisher.stats
+        metrics.outbox_queued.read_from(lambda: stats().queued)
+        metrics.outbox_spool_bytes.read_from(lambda: stats().spooled_bytes)
+        metrics.outbox_oldest.read_from(lambda: stats().lag_s)
+        metrics.legs_limit.set(self.settings.service.max_legs)
+
+    def stop(self) -> None:
+        """Begins the drain (SIGTERM, SIGINT). A second call ends the running calls at once."""
+        self._is_hard_stop = self._stop.is_set()
+        self._stop.set()
+        if self._is_hard_stop:
+            self.service.hurry()
+
+    def reload(self, config: Path | None) -> None:
+        """SIGHUP: reads again what can change while calls run (gate, stt, routes, max_legs, drain_s, log level); what
+        is wrong is told and changes nothing. New calls use it, running ones keep what they began with."""
+        tables, problems = read_tables(config, os.environ)
+        settings = check_settings(tables, problems)
+        if problems:
+            log.error("reload refused", n=len(problems), reason="; ".join(problems))
+            return
+        self.service.reload(settings)
+        configure(settings.log)
+        log.info("reloaded", state="serving")
+
+    async def run(self, ready: Callable[[], None] = lambda: None) -> None:
+        """Raises ConfigError when an address or the spool cannot be had; else returns after the drain."""
+        raise_file_limit(self.settings.service.max_legs)
+        try:
+            await self._run(ready)
+        except* ConfigError as group:
+            raise ConfigError([text for error in _leaves(group) for text in error.problems]) from None
+        finally:
+            self._sockets.close()
+            await self._history.close()
+
+    async def _run(self, ready: Callable[[], None]) -> None:
+        await self._publisher.open()
+        async with self._drivers:
+            edges = await self._open_edges()
+            gc.collect()
+            gc.freeze()  # what is alive now stays: the collector need not look at it again
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._publisher.run(), name="publish")
+                working = [
+                    tasks.create_task(self.service.run(), name="tick"),
+                    tasks.create_task(self._note_ledgers(), name="ledgers"),
+                ]
+                ready()
+                log.info("ready", state="serving", reason=self.instance)
+                await self._stop.wait()
+                await self._drain()
+                for edge in reversed(edges):
+                    await edge.close()
+                for task in working:
+                    task.cancel("drained")
+                self._publisher.close()
+        log.info("stopped", state="stopped")
+
+    async def _open_edges(self) -> list[Edge]:
+        """Every way in. Raises ConfigError with all that cannot be bound; nothing stays open then."""
+        problems: list[str] = []
+        opened: list[Edge] = []
+        for edge in (*self.ingresses.values(), self.web):
+            try:
+                await edge.open()
+                opened.append(edge)
+            except ConfigError as error:
+                problems += error.problems
+        if problems:
+            for edge in opened:
+                await edge.close()
+            raise ConfigError(problems)
+        self._is_bound = True
+        return opened
+
+    async def _note_ledgers(self) -> None:
+        while True:
+            await asyncio.sleep(REMEMBER_EVERY)
+            for call, ledgers in self.service.ledgers().items():
+                self._publisher.remember(call, ledgers)
+
+    async def _drain(self) -> None:
+        if not await self.service.drain(self.settings.service.drain_s):
+            await self.service.end_all("drain", END)
+        if not await self._publisher.flush(asyncio.get_running_loop().time() + FLUSH):
+            log.warning("outbox not empty", n=self._publisher.stats().queued, reason="kept in the spool")
+
+
+def _leaves(group: BaseExceptionGroup[ConfigError]) -> list[ConfigError]:
+    found: list[ConfigError] = []
+    for error in group.exceptions:
+        found += _leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
+    return found
+
+
+class Edge(Protocol):
+    """Something that is bound at the start and closed at the end."""
+
+    async def open(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+
+class Advertised:
+    """The media address told to a peer: the configured one, the bound one, or the one that faces the peer."""
+
+    def __init__(self, configured: str, bind: str) -> None:
+        self._fixed = configured or ("" if bind in ("0.0.0.0", "::", "") else bind)
+        self._facing: dict[str, str] = {}
+
+    def __call__(self, peer: tuple[str, int] | None) -> str:
+        if self._fixed or peer is None:
+            return self._fixed or "127.0.0.1"
+        host = peer[0]
+        if host not in self._facing:
+            family = socket.AF_INET6 if ":" in host else socket.AF_INET
+            with socket.socket(family, socket.SOCK_DGRAM) as probe:  # connecting UDP sends nothing
+                try:
+                    probe.connect((host, 9))
+                    self._facing[host] = str(probe.getsockname()[0])
+                except OSError:
+                    return "127.0.0.1"
+        return self._facing[host]
+
+
+def raise_file_limit(max_legs: int) -> None:
+    """Every leg needs a few files; says so when the hard limit does not allow them."""
+    wanted = max_legs * FILES_PER_LEG + FILES_BESIDE
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft >= wanted:
+        return
+    allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    if allowed < wanted:
+        log.warning("too few files allowed", n=allowed, reason=f"{wanted} wanted for max_legs = {max_legs}")

@@ -1,0 +1,185 @@
+"""The command `callbridge`. Exit status: 0 done, 1 failed, 2 configuration or usage."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from bridge import __version__
+from bridge.config import LogSettings, Settings, read_tables
+from bridge.errors import BridgeError, ConfigError
+
+app = typer.Typer(
+    help="Phone calls in, words in Redis Streams out - without paying for hold music.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option("--config", "-c", help="TOML file; else ./callbridge.toml, /etc/callbridge/callbridge.toml."),
+]
+FAILED, WRONG_USAGE = 1, 2
+
+
+def run() -> None:
+    """Runs the command line; every expected error is one clear message, never a traceback."""
+    try:
+        app()
+    except ConfigError as error:
+        _tell_problems(error.problems)
+        sys.exit(WRONG_USAGE)
+    except BridgeError as error:
+        typer.echo(f"callbridge: {error}", err=True)
+        sys.exit(FAILED)
+
+
+def _tell_problems(problems: list[str]) -> None:
+    for problem in problems:
+        typer.echo(f"callbridge: {problem}", err=True)
+
+
+def _run_loop(main: Coroutine[Any, Any, None]) -> None:
+    try:
+        import uvloop
+    except ImportError:
+        asyncio.run(main)
+        return
+    uvloop.run(main)
+
+
+def _checked(config: Path | None) -> Settings:
+    """Settings in which nothing is wrong that can be known without I/O. Raises ConfigError with all problems."""
+    from bridge.preflight import check_settings
+
+    tables, problems = read_tables(config, os.environ)
+    settings = check_settings(tables, problems)
+    if problems:
+        raise ConfigError(problems)
+    return settings
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False,
+) -> None:
+    """Contact-centre calls to speech-to-text to Redis Streams."""
+    if version:
+        typer.echo(f"callbridge {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def serve(config: ConfigFile = None) -> None:
+    """Run the service until SIGTERM or SIGINT (drains; a second one does not wait)."""
+    from bridge import log
+    from bridge.app import Bridge
+    from bridge.preflight import check_machine, check_settings
+
+    tables, problems = read_tables(config, os.environ)
+    settings = check_settings(tables, problems)
+    log.configure(settings.log)
+
+    async def main() -> None:
+        found = [] if problems else await check_machine(settings)
+        for finding in found:
+            if not finding.is_fatal:
+                typer.echo(f"callbridge: warning: {finding.text}", err=True)
+        problems.extend(finding.text for finding in found if finding.is_fatal)
+        if problems:
+            raise ConfigError(problems)
+        bridge = Bridge(settings)
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, bridge.stop)
+        loop.add_signal_handler(signal.SIGHUP, bridge.reload, config)
+        await bridge.run()
+
+    _run_loop(main())
+
+
+@app.command()
+def check(
+    config: ConfigFile = None,
+    online: Annotated[bool, typer.Option("--online", help="Also connect to the provider once, without audio.")] = False,
+) -> None:
+    """Validate the configuration, ports, Redis and keys; say every problem at once."""
+    from bridge.preflight import check_machine, check_settings
+
+    tables, problems = read_tables(config, os.environ)
+    settings = check_settings(tables, problems)
+    if not any(problem.startswith("redis.url") for problem in problems):
+        problems += [finding.text for finding in asyncio.run(check_machine(settings, online=online and not problems))]
+    if problems:
+        raise ConfigError(problems)
+    typer.echo("callbridge: the configuration works")
+
+
+@app.command()
+def demo(
+    provider: Annotated[str, typer.Option(help="deepgram or soniox: which stand-in to use.")] = "deepgram",
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Leave everything running and print the console's address.")
+    ] = False,
+) -> None:
+    """A real call on this machine: private Redis, provider stand-in, SIPREC call. Exit 0 only if all of it happened."""
+    from bridge.demo import run_demo
+
+    raise typer.Exit(run_demo(provider=provider, keep=keep))
+
+
+@app.command()
+def call(
+    target: Annotated[str, typer.Argument(metavar="sip:HOST[:PORT]", help="Where to call.")],
+    leg: Annotated[list[str], typer.Option("--leg", metavar="ROLE=FILE", help="One party's audio; repeat for SIPREC.")],
+    siprec: Annotated[bool, typer.Option("--siprec", help="A recording session with a stream per leg.")] = False,
+    calls: Annotated[int, typer.Option(min=1, help="So many calls.")] = 1,
+    rate: Annotated[float, typer.Option(min=0.1, help="Calls per second.")] = 10.0,
+    hold: Annotated[list[str] | None, typer.Option(metavar="FROM-TO", help="Seconds on hold; repeatable.")] = None,
+    mute: Annotated[list[str] | None, typer.Option(metavar="LEG:FROM-TO", help="Seconds muted; repeatable.")] = None,
+    codec: Annotated[str, typer.Option(help="PCMU, PCMA, G722, OPUS, ...")] = "PCMU",
+    as_json: Annotated[bool, typer.Option("--json", help="The truth of each call as a JSON line.")] = False,
+) -> None:
+    """Place real calls from audio files (WAV, FLAC ...); also the load generator."""
+    from bridge.caller.call import place_calls
+    from bridge.caller.options import CallResult, build
+
+    options = build(
+        target,
+        leg,
+        siprec=siprec,
+        calls=calls,
+        hold=hold,
+        mute=mute,
+        codec=codec,
+        rate=rate,
+    )
+
+    def told(result: CallResult) -> None:
+        if as_json:
+            typer.echo(json.dumps(result.as_dict()))
+        else:
+            seconds = result.ended_at - result.answered_at
+            typer.echo(f"{'ok' if result.ok else 'FAILED'}: {result.reason} ({seconds:.1f} s, {len(result.legs)} legs)")
+
+    results = asyncio.run(place_calls(options, told=told))
+    raise typer.Exit(0 if all(result.ok for result in results) else FAILED)
+
+
+def main_settings(config: Path | None) -> tuple[Settings, LogSettings]:
+    """For the reading commands: nothing but `[redis]` matters to them."""
+    from bridge.config import parse
+
+    tables, problems = read_tables(config, os.environ)
+    settings = parse(tables, problems)
+    if problems:
+        raise ConfigError(problems)
+    return settings, settings.log

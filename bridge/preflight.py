@@ -1,0 +1,137 @@
+"""Everything that can be wrong before the first call, found at once: for `callbridge check` and for the start."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+
+from redis.exceptions import RedisError
+
+from bridge.config import Settings, parse
+from bridge.errors import ConfigError
+from bridge.net.redis_link import Address
+from bridge.net.sip_transports import parse_listen as parse_sip_listen
+from bridge.transcription import check_routes, check_stt, provider_settings
+from bridge.web.server import parse_listen as parse_http_listen
+
+REDIS_TIMEOUT = 3.0  # s
+PROVIDER_TIMEOUT = 10.0  # s
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One sentence. `is_fatal`: the service does not start; else it starts and heals once the cause is gone."""
+
+    text: str
+    is_fatal: bool = True
+
+
+def check_settings(tables: dict[str, object], problems: list[str]) -> Settings:
+    """Settings from raw tables; `problems` gets what is wrong with values, providers and routes, without any I/O."""
+    settings = parse(tables, problems)
+    check_stt(settings.stt, problems)
+    check_routes(settings, problems)
+    try:
+        Address.parse(settings.redis.url)
+    except ConfigError as error:
+        problems += error.problems
+    for name in ("certificate", "private_key"):
+        for section in ("sip", "http"):
+            path = getattr(getattr(settings, section), name)
+            if path and not Path(path).is_file():
+                problems.append(f"{section}.{name}: no such file")
+    return settings
+
+
+async def check_machine(settings: Settings, *, online: bool = False) -> list[Finding]:
+    """Ports that are taken, Redis that does not answer, a spool that cannot be written; with `online` also whether
+    the provider takes our key (one connection, no audio)."""
+    findings = [Finding(text) for text in _ports(settings)]
+    redis, provider = await asyncio.gather(_redis(settings), _provider(settings) if online else _nothing())
+    findings += [Finding(text, is_fatal=False) for text in redis]
+    findings += [Finding(text) for text in provider]
+    return findings
+
+
+async def _nothing() -> list[str]:
+    return []
+
+
+def _ports(settings: Settings) -> list[str]:
+    wanted: list[tuple[str, int, str, int]] = []
+    problems: list[str] = []
+    for text in settings.sip.listen:
+        try:
+            address = parse_sip_listen(text)
+        except ValueError as error:
+            problems.append(f"sip.listen: {error}")
+            continue
+        kind = socket.SOCK_DGRAM if address.transport == "udp" else socket.SOCK_STREAM
+        wanted.append((address.host, address.port, f"sip.listen: {text}", kind))
+    try:
+        wanted.append((*parse_http_listen(settings.http.listen), f"http.listen: {settings.http.listen}", 1))
+    except ConfigError as error:
+        problems += error.problems
+    return problems + [problem for entry in wanted if (problem := _try_bind(*entry))]
+
+
+def _try_bind(host: str, port: int, what: str, kind: int) -> str:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, kind) as probe:
+        if kind == socket.SOCK_STREAM:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the servers do: TIME_WAIT is no obstacle
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            return f"{what}: {error.strerror}"
+    return ""
+
+
+async def _redis(settings: Settings) -> list[str]:
+    client = Address.parse(settings.redis.url).client(
+        socket_timeout=REDIS_TIMEOUT, socket_connect_timeout=REDIS_TIMEOUT
+    )
+    try:
+        await client.ping()
+    except (TimeoutError, RedisError, OSError) as error:
+        return [f"redis.url: not reachable: {type(error).__name__}"]
+    finally:
+        await client.aclose()
+    return []
+
+
+async def _provider(settings: Settings) -> list[str]:
+    """Whether the first provider lets us in."""
+    from websockets.asyncio.client import connect
+    from websockets.exceptions import InvalidHandshake, InvalidStatus
+
+    from bridge.model import AudioFormat
+    from bridge.stt import PROVIDERS
+    from bridge.stt.session import SttOptions
+
+    name = settings.stt.provider
+    own = provider_settings(name, settings.stt.providers, [])
+    options = SttOptions(language=settings.stt.language)
+    endpoint = PROVIDERS[name].endpoint(own, AudioFormat("mulaw", 8000), options)
+    if not endpoint.url:
+        return []
+    try:
+        async with asyncio.timeout(PROVIDER_TIMEOUT):
+            async with connect(endpoint.url, additional_headers=dict(endpoint.headers), proxy=None):
+                return []
+    except InvalidStatus as error:  # the exception's own text may hold our key
+        said = error.response.headers.get("dg-error", "")
+        return [f"stt.{name}: refused with HTTP {error.response.status_code} {said}".rstrip()]
+    except (InvalidHandshake, OSError, TimeoutError) as error:
+        return [f"stt.{name}: cannot connect: {type(error).__name__}"]
+
+
+def spool_problem(path: Path) -> str:
+    """Empty, or why events cannot be written ahead there."""
+    probe = path
+    while not probe.exists() and probe != probe.parent:
+        probe = probe.parent
+    return "" if os.access(probe, os.W_OK) else f"spool.path: {path} cannot be written"
