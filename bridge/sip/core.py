@@ -95,7 +95,8 @@ class Core:
         """One response and nothing kept (RFC 3261 8.2.7): refusals and OPTIONS. A lost one is cured by the repeat."""
         if request.method == "ACK":
             return
-        self.counters[f"refused_{status}"] += status >= 300
+        if status >= 300:
+            self.counters[f"refused_{status}"] += 1
         lines = [*(headers or []), ("Server", self.identity.user_agent)]
         data = response.build(
             request,

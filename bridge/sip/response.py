@@ -57,13 +57,12 @@ def build(
 ) -> bytes:
     """A response. `to_tag` is added where the request has none, never to 100."""
     to = request.headers.get("To")
-    if to_tag and status > 100 and not request.to.tag:
+    if to and to_tag and status > 100 and not request.to.tag:
         to += f";tag={to_tag}"
+    copied = [("From", request.headers.get("From")), ("To", to), ("Call-ID", request.call_id)]
     lines = [
         *(("Via", via) for via in vias),
-        ("From", request.headers.get("From")),
-        ("To", to),
-        ("Call-ID", request.call_id),
+        *(line for line in copied if line[1]),  # a 400 may answer a request that lacks them
         ("CSeq", request.headers.get("CSeq")),
     ]
     if 100 < status < 300 and request.method == "INVITE":

@@ -115,7 +115,7 @@ def _bracket(text: str) -> int:
 
 
 VIA = re.compile(
-    r"SIP\s*/\s*2\.0\s*/\s*([A-Za-z0-9\-.!%*_+`'~]+)\s+"
+    r"SIP\s*/\s*(\d{1,4}\.\d{1,4})\s*/\s*([A-Za-z0-9\-.!%*_+`'~]+)\s+"
     r"(\[[0-9A-Za-z:.%]+\]|[^\s:;,\[\]]+)\s*(?::\s*(\d{1,5}))?$"
 )
 
@@ -128,6 +128,8 @@ class Via:
     host: str
     port: int | None
     params: dict[str, str]
+    is_clean: bool = True
+    "SIP/2.0 and no empty parameter; other ones can be answered, but only with a refusal."
 
     @property
     def branch(self) -> str:
@@ -142,19 +144,27 @@ def parse_via(value: str) -> Via:
     """Raises ValueError for what is no Via."""
     head, *params = split_outside(value, ";")
     match = VIA.match(head)
-    if match is None or not all(params):
+    if match is None:
         raise ValueError("Via is not valid")
-    transport, host, port = match.groups()
+    version, transport, host, port = match.groups()
     number = int(port) if port else None
     if number is not None and not 0 < number < 65536:
         raise ValueError("Via port is out of range")
-    return Via(transport.upper(), host, number, parse_params(params))
+    return Via(transport.upper(), host, number, parse_params(params), version == "2.0" and all(params))
 
 
 def scheme_of(uri: str) -> str:
     """Lower-case scheme, empty if there is none."""
     match = SCHEME.match(uri)
     return match.group(1).lower() if match else ""
+
+
+def is_host_clear(uri: str) -> bool:
+    """False for a SIP URI whose host could be read in two ways: an IPv6 address without brackets (RFC 5118 4.1)."""
+    if scheme_of(uri) not in ("sip", "sips"):
+        return True
+    authority = uri.partition(":")[2].rpartition("@")[2].split(";")[0].split("?")[0]
+    return authority.count(":") <= 1 or authority.startswith("[")
 
 
 def host_port(uri: str) -> tuple[str, int | None, str]:

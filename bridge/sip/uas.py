@@ -97,10 +97,8 @@ class Uas:
 
     def _start_call(self, request: Request, flow: Flow, now: float) -> None:
         core = self._core
-        contacts = request.headers.values("Contact")
-        if not contacts:
-            core.answer_statelessly(request, flow, 400, reason="Missing Contact")
-            return
+        # RFC 2543 peers may leave Contact out: then From is all we know (RFC 4475 3.4.1)
+        contacts = request.headers.values("Contact") or [request.headers.get("From")]
         dialog = Dialog(
             id=core.make_token(),
             call_id=request.call_id,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-
 from bridge.errors import InvalidState
 from bridge.sip.endpoint import Refusal
 from bridge.sip.events import (
@@ -19,12 +18,14 @@ from bridge.sip.events import (
     Refused,
     Reoffer,
 )
+
 from tests.sip.network import SDP, Network
 
 FROM = "sip:alice@192.0.2.1"
+OFFER = Body(SDP)
 
 
-def accepting(net: Network, body: Body | None = Body(SDP)) -> None:
+def accepting(net: Network, body: Body | None = OFFER) -> None:
     def answer(event: Event) -> None:
         if isinstance(event, IncomingCall | Reoffer):
             net.right.accept(event.dialog, body, net.now)
@@ -32,7 +33,7 @@ def accepting(net: Network, body: Body | None = Body(SDP)) -> None:
     net.on_right = answer
 
 
-def dial(net: Network, body: Body | None = Body(SDP)) -> str:
+def dial(net: Network, body: Body | None = OFFER) -> str:
     dialog = net.left.invite("sip:bob@192.0.2.2", net.flow, net.now, from_=FROM, body=body)
     net.settle()
     return dialog
