@@ -25,6 +25,7 @@ from bridge.config import Settings, read_tables
 from bridge.errors import ConfigError
 from bridge.history import History
 from bridge.ingress import INGRESSES
+from bridge.ingress.external import ExternalMedia
 from bridge.leg import Wiring
 from bridge.log import configure
 from bridge.media.plane import Plane
@@ -82,7 +83,13 @@ class Bridge:
         self.ingresses = {name: make(settings, self.service, self.metrics) for name, make in INGRESSES.items()}
         self._is_bound = False
         self._wire()
-        self.web = WebServer(settings.http, self.service, metrics=self.metrics)
+        self.web = WebServer(
+            settings.http,
+            self.service,
+            metrics=self.metrics,
+            external=ExternalMedia(self.service),
+            whip=self.ingresses["webrtc"],  # type: ignore[arg-type]  # the one ingress that HTTP also speaks to
+        )
 
     def _wire(self) -> None:
         service = self.service
@@ -218,19 +225,18 @@ class Advertised:
         self._fixed = configured or ("" if bind in ("0.0.0.0", "::", "") else bind)
         self._facing: dict[str, str] = {}
 
-    def __call__(self, peer: tuple[str, int] | None) -> str:
-        if self._fixed or peer is None:
+    def __call__(self, peer: str) -> str:
+        if self._fixed or not peer:
             return self._fixed or "127.0.0.1"
-        host = peer[0]
-        if host not in self._facing:
-            family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        if peer not in self._facing:
+            family = socket.AF_INET6 if ":" in peer else socket.AF_INET
             with socket.socket(family, socket.SOCK_DGRAM) as probe:  # connecting UDP sends nothing
                 try:
-                    probe.connect((host, 9))
-                    self._facing[host] = str(probe.getsockname()[0])
+                    probe.connect((peer, 9))
+                    self._facing[peer] = str(probe.getsockname()[0])
                 except OSError:
                     return "127.0.0.1"
-        return self._facing[host]
+        return self._facing[peer]
 
 
 def raise_file_limit(max_legs: int) -> None:

@@ -80,6 +80,11 @@ class Call:
         """Every leg that ever was, in order of appearance."""
         return self._legs
 
+    @property
+    def source(self) -> str:
+        """IP address of whoever brought the call."""
+        return self.offer.source
+
     def _open_leg(self, offer: LegOffer) -> Leg:
         self._admit(1)
         n = len(self._legs)
@@ -224,6 +229,10 @@ class Call:
         if self._ended_at is None:
             self.ended(reason, now)
             self._control.hang_up()
+
+    def idle_for(self, now: float) -> float:
+        """Seconds since the last RTP packet of any leg; 0 before the answer."""
+        return min((leg.idle_for(now) for leg in self._legs if not leg.is_closed), default=0.0)
 
     def act(self, leg: str, verb: str, now: float) -> bool:
         """An API verb on one leg. False: no such leg."""

@@ -83,8 +83,8 @@ class Wiring:
     unix_ms: Callable[[], int]
     now: Callable[[], float]
     metrics: Metrics
-    advertise: Callable[[tuple[str, int] | None], str]
-    "Our media address that faces a peer."
+    advertise: Callable[[str], str]
+    "Our media address that faces a peer's IP address; empty: not known."
     dtmf_events: bool
 
 
@@ -98,6 +98,11 @@ class Party(Protocol):
     """The call, as its legs see it."""
 
     id: str
+
+    @property
+    def source(self) -> str:
+        """IP address of whoever brought the call."""
+        ...
 
     def spoke(self, leg: Leg, now: float) -> None:
         """The leg has spoken for long enough to have taken over."""
@@ -224,7 +229,8 @@ class Leg:
         if self._port is None:
             raise InvalidState("a leg without RTP has no port")
         media = self._offer.media
-        return self._wiring.advertise(media.remote if media else None), self._port.port
+        peer = media.remote[0] if media is not None and media.remote is not None else self._party.source
+        return self._wiring.advertise(peer), self._port.port
 
     def hold(self, on: bool, now: float) -> None:
         """Signalled hold."""
@@ -420,6 +426,10 @@ class Leg:
         wiring.publish(make(self._party.id, wiring.unix_ms(), leg=self.id, role=self.role, **data))
 
     # -- books --------------------------------------------------------------------------------------------------------
+
+    def idle_for(self, now: float) -> float:
+        """Seconds since its last packet, or since its start."""
+        return 0.0 if self._row < 0 else now - float(self._wiring.plane.lanes.last_arrival[self._row])
 
     def describe(self) -> dict[str, str]:
         """As in `call.started`."""

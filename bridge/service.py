@@ -27,6 +27,7 @@ from bridge.web.feed import Feeds
 
 BUSY_LIMIT = 0.85  # share of a tick that may be spent working, averaged over about a second, before calls are refused
 BUSY_WEIGHT = 0.02  # of one tick in that average: 50 ticks
+LOOK_EVERY = 1.0  # s between two looks for calls that were forgotten
 MOST_LATE = 5  # ticks that may be missed before the beat starts anew
 log = structlog.get_logger()
 
@@ -70,6 +71,7 @@ class Service:
         self._legs_open = 0
         self._busy = 0.0
         self._is_draining = False
+        self._look_at = 0.0
         self._idle = asyncio.Event()
         self._idle.set()
         metrics.calls.read_from(lambda: float(len(self._calls)))
@@ -184,6 +186,16 @@ class Service:
         while self._timers and self._timers[0][0] <= now:
             heapq.heappop(self._timers)[2].handle_timer(now)
         wiring.reports.run(now)
+        if now >= self._look_at:
+            self._look_at = now + LOOK_EVERY
+            self._end_idle(now)
+
+    def _end_idle(self, now: float) -> None:
+        """External media has no signalling that could end it: silence for `rtp.idle_end_s` does. RTP silence never
+        ends any other call."""
+        for call in list(self._calls.values()):
+            if call.offer.ingress == "external" and call.idle_for(now) > self._settings.rtp.idle_end_s:
+                call.hang_up("timeout", now)
 
     def _dispatch(self, leg: Leg, output: Any, now: float) -> None:
         try:

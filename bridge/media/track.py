@@ -152,11 +152,13 @@ class Track:
         table = EXPAND.get(self.audio.encoding)
         if table is None:
             return raw.astype(np.int16, copy=False)
-        return table[raw]
+        expanded: Samples = table[raw]
+        return expanded
 
 
 def halve(samples: Samples) -> Samples:
     """16 kHz to 8 kHz by the mean of two: for a sender that changes to a wider codec in mid-call, where the leg keeps
     the rate that its provider session was opened with."""
     pairs = samples[: len(samples) // 2 * 2].astype(np.int32).reshape(-1, 2)
-    return (pairs.sum(axis=1) >> 1).astype(np.int16)
+    mean: Samples = (pairs.sum(axis=1) >> 1).astype(np.int16)
+    return mean
