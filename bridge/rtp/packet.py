@@ -44,20 +44,18 @@ class RtpPacket(NamedTuple):
     marker: bool = False
     csrc: tuple[int, ...] = ()
     extension: Extension | None = None
-    padding_bytes: int = 0
-    "Including the count itself; 0 for none."
+    padding: bytes = b""
+    "Ends with its own length; kept because SRTP peers fill it with noise and a packet must survive a round trip."
 
     def build(self) -> bytes:
-        """The packet on the wire. Padding is zeros but for its count."""
-        first = 0x80 | (0x20 if self.padding_bytes else 0) | (0x10 if self.extension else 0) | len(self.csrc)
+        """The packet on the wire."""
+        first = 0x80 | (0x20 if self.padding else 0) | (0x10 if self.extension else 0) | len(self.csrc)
         second = (0x80 if self.marker else 0) | self.payload_type
         parts = [_HEADER.pack(first, second, self.sequence, self.timestamp, self.ssrc)]
         parts += [_WORD.pack(source) for source in self.csrc]
         if self.extension:
             parts += [_EXTENSION.pack(self.extension.profile, len(self.extension.data) // 4), self.extension.data]
-        parts.append(self.payload)
-        if self.padding_bytes:
-            parts.append(bytes(self.padding_bytes - 1) + bytes((self.padding_bytes,)))
+        parts += [self.payload, self.padding]
         return b"".join(parts)
 
 
@@ -92,9 +90,9 @@ def parse_rtp(data: bytes) -> RtpPacket:
     extension = None
     if first & 0x10:
         extension, at = _parse_extension(data, at)
-    padding = _padding_bytes(data, at) if first & 0x20 else 0
-    payload = data[at : len(data) - padding]
-    return RtpPacket(second & 0x7F, sequence, timestamp, ssrc, payload, second > 127, csrc, extension, padding)
+    end = len(data) - (_padding_bytes(data, at) if first & 0x20 else 0)
+    fixed = (second & 0x7F, sequence, timestamp, ssrc)
+    return RtpPacket(*fixed, data[at:end], second > 127, csrc, extension, data[end:])
 
 
 def _parse_csrc(data: bytes, end: int) -> tuple[int, ...]:
