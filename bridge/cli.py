@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import signal
 import sys
@@ -14,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from bridge import __version__
-from bridge.config import LogSettings, Settings, read_tables
+from bridge.config import RedisSettings, Settings, parse, read_tables
 from bridge.errors import BridgeError, ConfigError
 
 app = typer.Typer(
@@ -149,37 +148,59 @@ def call(
     as_json: Annotated[bool, typer.Option("--json", help="The truth of each call as a JSON line.")] = False,
 ) -> None:
     """Place real calls from audio files (WAV, FLAC ...); also the load generator."""
-    from bridge.caller.call import place_calls
-    from bridge.caller.options import CallResult, build
+    from bridge.caller.command import run_calls
 
-    options = build(
-        target,
-        leg,
-        siprec=siprec,
-        calls=calls,
-        hold=hold,
-        mute=mute,
-        codec=codec,
-        rate=rate,
+    status = run_calls(
+        target, leg, siprec=siprec, calls=calls, rate=rate, hold=hold, mute=mute, codec=codec, as_json=as_json
     )
-
-    def told(result: CallResult) -> None:
-        if as_json:
-            typer.echo(json.dumps(result.as_dict()))
-        else:
-            seconds = result.ended_at - result.answered_at
-            typer.echo(f"{'ok' if result.ok else 'FAILED'}: {result.reason} ({seconds:.1f} s, {len(result.legs)} legs)")
-
-    results = asyncio.run(place_calls(options, told=told))
-    raise typer.Exit(0 if all(result.ok for result in results) else FAILED)
+    raise typer.Exit(status)
 
 
-def main_settings(config: Path | None) -> tuple[Settings, LogSettings]:
+@app.command()
+def emulate(
+    provider: Annotated[str, typer.Argument(help="deepgram or soniox.")],
+    port: Annotated[int, typer.Option(help="0: any free one.")] = 8765,
+    host: Annotated[str, typer.Option()] = "127.0.0.1",
+    recogniser: Annotated[
+        str, typer.Option(help="match: finds known recordings; scripted, none; pocketsphinx: a toy.")
+    ] = "match",
+    library: Annotated[list[Path] | None, typer.Option(help="A folder of further known recordings.")] = None,
+    key: Annotated[list[str] | None, typer.Option(help="An accepted API key; none given: any.")] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Timers as documented rather than as measured.")] = False,
+    fault: Annotated[
+        list[str] | None, typer.Option(metavar="NAME[=VALUE][@CONNECTIONS]", help="A scripted fault; repeatable.")
+    ] = None,
+    log_file: Annotated[Path | None, typer.Option("--log", help="Append a JSON line per connection.")] = None,
+) -> None:
+    """A stand-in for a provider: speaks its real wire protocol on this machine."""
+    from bridge.emulator.options import EmulatorOptions, Fault
+    from bridge.emulator.run import run_emulator
+
+    if provider not in ("deepgram", "soniox"):
+        raise ConfigError([f"emulate: there is no stand-in for {provider}; known: deepgram, soniox"])
+    if recogniser not in ("match", "scripted", "none", "pocketsphinx"):
+        raise ConfigError([f"--recogniser {recogniser}: must be match, scripted, none or pocketsphinx"])
+    options = EmulatorOptions(
+        provider=provider,  # type: ignore[arg-type]  # both checked above
+        host=host,
+        port=port,
+        recogniser=recogniser,  # type: ignore[arg-type]
+        libraries=tuple(library or ()),
+        keys=tuple(key or ()),
+        strict=strict,
+        faults=tuple(Fault.parse(text) for text in fault or ()),
+        log=log_file,
+    )
+    try:
+        run_emulator(options, started=lambda server: typer.echo(server.url))
+    except OSError as error:
+        raise ConfigError([f"--port {port}: {error.strerror}"]) from None
+
+
+def _redis_settings(config: Path | None) -> RedisSettings:
     """For the reading commands: nothing but `[redis]` matters to them."""
-    from bridge.config import parse
-
     tables, problems = read_tables(config, os.environ)
     settings = parse(tables, problems)
     if problems:
         raise ConfigError(problems)
-    return settings, settings.log
+    return settings.redis
