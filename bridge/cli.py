@@ -8,13 +8,16 @@ import signal
 import sys
 from collections.abc import Coroutine
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from bridge import __version__
 from bridge.config import RedisSettings, Settings, parse, read_tables
 from bridge.errors import BridgeError, ConfigError
+
+if TYPE_CHECKING:
+    from bridge.report import Report
 
 app = typer.Typer(
     help="Phone calls in, words in Redis Streams out - without paying for hold music.",
@@ -195,6 +198,62 @@ def emulate(
         run_emulator(options, started=lambda server: typer.echo(server.url))
     except OSError as error:
         raise ConfigError([f"--port {port}: {error.strerror}"]) from None
+
+
+@app.command()
+def tail(
+    call: Annotated[str, typer.Option("--call", help="Only this call.")] = "",
+    from_start: Annotated[bool, typer.Option("--from-start", help="Everything that is stored first.")] = False,
+    interim: Annotated[bool, typer.Option("--interim", help="Interim results too.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One event a line, all types.")] = False,
+    config: ConfigFile = None,
+) -> None:
+    """Follow transcripts from Redis, one line a turn."""
+    from bridge import report
+    from bridge.subscribe import follow, replay
+
+    redis = _redis_settings(config)
+    where: dict[str, Any] = {"prefix": redis.prefix, "partitions": redis.partitions}
+
+    async def main() -> None:
+        found = replay(redis.url, call, **where) if call else follow(redis.url, from_start=from_start, **where)
+        async for line in report.tail(found, interim=interim, as_json=as_json, colour=sys.stdout.isatty()):
+            typer.echo(line)
+
+    try:
+        _run_loop(main())
+    except KeyboardInterrupt:
+        raise typer.Exit from None
+
+
+@app.command("report")
+def report_call(
+    call: Annotated[str, typer.Argument(metavar="CALL_ID")],
+    form: Annotated[str, typer.Option("--format", help="text, json or html.")] = "text",
+    config: ConfigFile = None,
+) -> None:
+    """Ledger, lanes and transcript of one call, from Redis."""
+    from bridge import report
+
+    redis = _redis_settings(config)
+    renderers = {"text": report.as_text, "json": report.as_json, "html": _as_html}
+    if form not in renderers:
+        raise ConfigError([f"--format {form}: must be one of {', '.join(renderers)}"])
+
+    async def main() -> None:
+        found = await report.read(redis.url, call, prefix=redis.prefix, partitions=redis.partitions)
+        if found is None:
+            typer.echo(f"callbridge: no call {call} in Redis", err=True)
+            raise typer.Exit(FAILED)
+        typer.echo(renderers[form](found))
+
+    _run_loop(main())
+
+
+def _as_html(found: Report) -> str:
+    from bridge.web.report_html import as_html
+
+    return as_html(found)
 
 
 def _redis_settings(config: Path | None) -> RedisSettings:
