@@ -109,7 +109,7 @@ class Response(_Message):
     reason: str = ""
 
 
-class BadMessage(SipError):  # noqa: N818 - named for what came, as MalformedPacket is
+class BadMessage(SipError):
     """A message that cannot be taken. `request` is set where a response can still be built from it."""
 
     def __init__(self, reason: str, *, status: int = 400, request: Request | None = None) -> None:

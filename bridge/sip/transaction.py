@@ -190,6 +190,8 @@ class ServerTransaction(Transaction):
         "The Via lines of every response, with `received` filled in."
         self.dialog = ""
         "Id of the dialog that is to answer."
+        self.to_tag = ""
+        "Of its responses; that of the 200 to a CANCEL must be the same (RFC 3261 9.2)."
         self._trying: bytes = b""
         self._trying_at: float | None = None
 

@@ -120,7 +120,7 @@ class Uas:
         core.events.append(IncomingCall(dialog.id, request, flow))
 
     def _try_later(self, dialog: Dialog, request: Request, transaction: ServerTransaction, now: float) -> None:
-        transaction.dialog = dialog.id
+        transaction.dialog, transaction.to_tag = dialog.id, dialog.local_tag
         if request.method == "INVITE":
             transaction.try_at(now + TRYING_AFTER, response.build(request, 100, vias=transaction.vias))
         self._core.flush(transaction)
@@ -153,7 +153,9 @@ class Uas:
         transaction = core.add_server(server_key(request), request, flow)
         if dialog is None or dialog.pending is None or dialog.pending.transaction is not invite:
             # answered already: CANCEL has no effect on that (9.2)
-            transaction.respond(response_to(request, transaction, core), 200, now)
+            headers = [("Server", core.identity.user_agent)]
+            data = response.build(request, 200, vias=transaction.vias, to_tag=invite.to_tag, headers=headers)
+            transaction.respond(data, 200, now)
             core.flush(transaction)
             return
         core.respond(dialog, request, transaction, 200, now)
@@ -243,10 +245,3 @@ def unserved_content(request: Request) -> Refusal | None:
     if accepted and not any(value in ("application/sdp", "application/*", "*/*") for value in accepted):
         return Refusal(406)
     return None
-
-
-def response_to(request: Request, transaction: ServerTransaction, core: Core) -> bytes:
-    """200 to a CANCEL that came too late."""
-    tag = response.stateless_tag(request)
-    headers = [("Server", core.identity.user_agent)]
-    return response.build(request, 200, vias=transaction.vias, to_tag=tag, headers=headers)
