@@ -228,10 +228,11 @@ def build(kind: type[T], table: Mapping[str, Any], path: str, problems: list[str
 
 
 def _check_range(where: str, value: Any, problems: list[str]) -> None:
-    if where in CHOICES and value not in CHOICES[where]:
-        problems.append(f"{where}: must be one of {', '.join(CHOICES[where])}")
-    if where in AT_LEAST and value < AT_LEAST[where]:
-        problems.append(f"{where}: must be at least {AT_LEAST[where]:g}")
+    name = where.rpartition("].")[2]  # `route[0].gate.mode` obeys the rules of `gate.mode`
+    if name in CHOICES and value not in CHOICES[name]:
+        problems.append(f"{where}: must be one of {', '.join(CHOICES[name])}")
+    if name in AT_LEAST and value < AT_LEAST[name]:
+        problems.append(f"{where}: must be at least {AT_LEAST[name]:g}")
 
 
 def _convert(hint: Any, value: Any, where: str, problems: list[str]) -> Any:

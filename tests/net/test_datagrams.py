@@ -1,0 +1,86 @@
+"""Media sockets: ports in pairs, one datagram per socket and pass, arrival by the kernel's clock."""
+
+from __future__ import annotations
+
+import socket
+import time
+
+import pytest
+
+from bridge.errors import CapacityError
+from bridge.net.datagrams import MediaSockets
+
+FIRST = 45600
+
+
+@pytest.fixture
+def sockets() -> MediaSockets:
+    return MediaSockets(bind="127.0.0.1", first=FIRST, last=FIRST + 39, capacity=64)
+
+
+def send(port: int, *datagrams: bytes) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        for datagram in datagrams:
+            sender.sendto(datagram, ("127.0.0.1", port))
+
+
+def test_a_pass_holds_one_datagram_of_each_socket_and_the_next_pass_the_rest(sockets: MediaSockets) -> None:
+    a, b = sockets.open_pair(), sockets.open_pair()
+    sockets.attach(a, 5)
+    sockets.attach(b, 6)
+    send(a.port, b"a1", b"a2", b"a3")
+    send(b.port, b"b1")
+    send(b.port + 1, b"rtcp")
+    passes = []
+    for batch in sockets.read():
+        found = [(row, bytes(batch.data[n, : batch.lengths[n]]), n in batch.rtcp) for n, row in enumerate(batch.rows)]
+        passes.append(sorted(found))
+    assert passes == [
+        [(5, b"a1", False), (6, b"b1", False), (6, b"rtcp", True)],
+        [(5, b"a2", False)],
+        [(5, b"a3", False)],
+    ]
+    sockets.close()
+
+
+def test_reading_late_does_not_change_when_a_datagram_arrived(sockets: MediaSockets) -> None:
+    pair = sockets.open_pair()
+    sockets.attach(pair, 0)
+    before = time.monotonic()
+    send(pair.port, b"x" * 172)
+    after = time.monotonic()
+    time.sleep(0.05)
+    (batch,) = list(sockets.read())
+    assert before - 0.002 <= batch.times[0] <= after + 0.002
+    sockets.close()
+
+
+def test_ports_are_even_handed_out_in_turn_and_come_back(sockets: MediaSockets) -> None:
+    for _ in range(3):
+        pairs = [sockets.open_pair() for _ in range(18)]
+        assert all(pair.port % 2 == 0 for pair in pairs)
+        assert len({pair.port for pair in pairs}) == 18
+        for pair in pairs:
+            sockets.release(pair)
+            sockets.release(pair)
+    assert sockets.in_use == 0
+    sockets.close()
+
+
+def test_a_range_that_is_used_up_is_a_matter_of_capacity(sockets: MediaSockets) -> None:
+    while sockets.in_use < 20:
+        try:
+            sockets.open_pair()
+        except CapacityError:  # somebody else on this machine holds some of them
+            break
+    assert 15 <= sockets.in_use <= 20
+    with pytest.raises(CapacityError):
+        sockets.open_pair()
+    sockets.close()
+
+
+def test_ports_that_somebody_else_holds_are_passed_over(sockets: MediaSockets) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+        other.bind(("127.0.0.1", FIRST + 1))
+        assert sockets.open_pair().port != FIRST
+    sockets.close()

@@ -1,0 +1,119 @@
+"""Settings: every problem at once, and defaults that work."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bridge.config import Settings, load, parse
+from bridge.errors import ConfigError
+from bridge.ingress.contract import CallOffer
+from bridge.preflight import check_settings
+from bridge.service import plan_for
+
+
+def test_no_file_and_no_environment_is_a_working_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert load(environ={}) == Settings()
+
+
+def test_the_environment_overrides_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "c.toml"
+    file.write_text('[redis]\nurl = "redis://a"\nprefix = "p"\n[stt.deepgram]\nmodel = "nova-2"\n')
+    environ = {"CALLBRIDGE_REDIS__URL": "redis://b", "DEEPGRAM_API_KEY": "k", "CALLBRIDGE_GATE__MUSIC": "false"}
+    settings = load(file, environ)
+    assert (settings.redis.url, settings.redis.prefix, settings.gate.music) == ("redis://b", "p", False)
+    assert settings.stt.providers["deepgram"] == {"model": "nova-2", "api_key": "k"}
+
+
+def test_every_problem_is_told_at_once(tmp_path: Path) -> None:
+    file = tmp_path / "c.toml"
+    file.write_text(
+        '[gate]\nmode = "loud"\npreroll = 3\n[rtp]\nports = [5, 4]\n[service]\nmax_legs = "many"\n[nonsense]\n'
+    )
+    with pytest.raises(ConfigError) as caught:
+        load(file, {})
+    told = "\n".join(caught.value.problems)
+    for where in ("gate.mode", "gate.preroll", "rtp.ports", "service.max_legs", "nonsense"):
+        assert where in told
+    assert len(caught.value.problems) == 5
+
+
+def test_a_file_that_is_no_toml_is_told_with_its_name(tmp_path: Path) -> None:
+    file = tmp_path / "broken.toml"
+    file.write_text("[gate\n")
+    with pytest.raises(ConfigError, match=r"broken\.toml: not valid TOML"):
+        load(file, {})
+
+
+@given(
+    st.dictionaries(
+        st.text(max_size=12),
+        st.recursive(
+            st.none() | st.booleans() | st.integers() | st.text(max_size=8),
+            lambda child: st.lists(child, max_size=3) | st.dictionaries(st.text(max_size=8), child, max_size=3),
+        ),
+        max_size=5,
+    )
+)
+def test_no_table_makes_parsing_raise(tables: dict[str, Any]) -> None:
+    problems: list[str] = []
+    settings = parse(tables | {"gate": tables, "stt": tables}, problems)
+    assert isinstance(settings, Settings)
+
+
+def test_a_missing_key_an_unknown_provider_and_a_wrong_route_stand_in_one_list() -> None:
+    problems: list[str] = []
+    tables: dict[str, Any] = {
+        "stt": {"provider": "deepgram", "fallback": ["acme"]},
+        "route": [{"match": {"too": "x"}, "gate": {"mode": "loud"}}],
+        "redis": {"url": "http://x"},
+    }
+    check_settings(tables, problems)
+    told = "\n".join(problems)
+    for part in ("stt.deepgram.api_key: missing", "'acme'", "route[0].match.too", "route[0].gate.mode", "redis.url"):
+        assert part in told
+
+
+ROUTES: dict[str, Any] = {
+    "stt": {"deepgram": {"api_key": "k", "model": "nova-3"}},
+    "route": [
+        {"match": {"to": "+1800*", "header": {"x-queue": "bill*"}}, "labels": {"queue": "billing"}},
+        {
+            "match": {"to": "+1800*"},
+            "stt": {"language": "es", "deepgram": {"model": "nova-2"}},
+            "gate": {"mode": "hold"},
+        },
+        {"match": {"aor": "bob@*"}, "stt": {"language": "fr"}},
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("offer", "language", "mode", "labels"),
+    [
+        (CallOffer("sip", (), to="sip:+18005551234@host;x=1"), "es", "hold", {}),
+        (
+            CallOffer("sip", (), to="sip:+18005551234@host", headers={"x-queue": "billing"}),
+            "en",
+            "speech",
+            {"queue": "billing"},
+        ),
+        (CallOffer("siprec", (), to="sip:1@h", aors=("sip:bob@biloxi.com",)), "en", "speech", {}),
+        (CallOffer("siprec", (), to="sip:1@h", aors=("bob@biloxi.com",)), "fr", "speech", {}),
+        (CallOffer("sip", ()), "en", "speech", {}),
+    ],
+)
+def test_the_first_route_that_matches_changes_the_settings(
+    offer: CallOffer, language: str, mode: str, labels: dict[str, str]
+) -> None:
+    problems: list[str] = []
+    settings = check_settings(ROUTES, problems)
+    assert problems == []
+    plan = plan_for(offer, settings)
+    assert (plan.stt.language, plan.gate.mode, plan.labels) == (language, mode, labels)
+    assert plan.stt.providers["deepgram"]["api_key"] == "k"
