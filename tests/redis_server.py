@@ -53,28 +53,32 @@ class RedisServer:
     def url(self) -> str:
         return f"redis://127.0.0.1:{self.port}/0"
 
-    def start(self) -> Self:
-        """Starts it and waits until it takes connections. With `appendonly` it has the data of before."""
+    def command(self) -> list[str]:
+        """What is run."""
         settings = {
             "save": "",
             "appendonly": "no",
             "bind": "127.0.0.1",
             "dir": str(self.directory),
-            "loglevel": "notice",
+            "logfile": "redis.log",
             "repl-diskless-sync-delay": "0",  # a replica need not wait 5 s for others
         }
-        command = ["redis-server", "--port", str(self.port), "--logfile", "redis.log", "--daemonize", "no"]
+        command = ["redis-server", "--port", str(self.port)]
         for name, value in (settings | self.options).items():
             command += [f"--{name.replace('_', '-')}", *(value.split() if name != "save" else [value])]
+        return command
+
+    def start(self) -> Self:
+        """Starts it and waits until it takes connections. With `appendonly` it has the data of before."""
         self._process = subprocess.Popen(
-            command, cwd=self.directory, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            self.command(), cwd=self.directory, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         deadline = time.monotonic() + START_S
         while True:
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 0.2):
                 return self
             if self._process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError("redis-server did not start: " + (self.directory / "redis.log").read_text()[-500:])
+                raise RuntimeError(f"{' '.join(self.command())} did not start")
             time.sleep(0.01)
 
     @property
@@ -122,7 +126,8 @@ class RedisServer:
 @contextlib.contextmanager
 def cluster(n: int = 3) -> Iterator[list[RedisServer]]:
     """A Redis Cluster of `n` masters without replicas, all slots served."""
-    servers = [RedisServer(cluster_enabled="yes", cluster_node_timeout="2000", appendonly="yes") for _ in range(n)]
+    options = {"cluster_enabled": "yes", "cluster_node_timeout": "1000", "cluster_require_full_coverage": "no"}
+    servers = [RedisServer(appendonly="yes", appendfsync="always", **options) for _ in range(n)]
     try:
         for server in servers:
             server.start()
@@ -133,7 +138,7 @@ def cluster(n: int = 3) -> Iterator[list[RedisServer]]:
         deadline = time.monotonic() + START_S
         for server in servers:
             with server.client() as client:
-                while "cluster_state:ok" not in str(client.execute_command("CLUSTER INFO")).replace("'", ""):
+                while client.execute_command("CLUSTER INFO")["cluster_state"] != "ok":
                     if time.monotonic() > deadline:
                         raise RuntimeError("cluster did not form")
                     time.sleep(0.05)
