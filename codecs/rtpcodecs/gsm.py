@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rtpcodecs.contract import Codec, Decoder
+from rtpcodecs.gsm_encoder import GsmEncoder
 from rtpcodecs.lavc import LavcDecoder, frames_of, open_decoder
 
 FRAME_BYTES = 33
@@ -27,5 +28,6 @@ GSM = Codec(
     sample_rate_hz=8000,
     duration=_duration,
     make_decoder=_decoder,
+    make_encoder=GsmEncoder,
     static_payload_type=3,
 )

@@ -78,3 +78,26 @@ def test_blocks_of_any_size_give_the_same_as_one() -> None:
     pieces = Decimator()
 
     assert np.array_equal(np.concatenate([pieces.push(sound[at : at + 120]) for at in range(0, 4800, 120)]), whole)
+
+
+def test_stereo_is_mixed_to_mono() -> None:
+    import av
+
+    context = av.CodecContext.create("libopus", "w")
+    context.sample_rate, context.layout, context.format = 48000, "stereo", "s16"
+    context.options = {"application": "audio", "frame_duration": "20"}
+    left, right = tone(500, 48000), tone(1500, 48000)
+    payloads = []
+    for at in range(0, 48000, 960):
+        both = np.column_stack((left[at : at + 960], right[at : at + 960])).reshape(1, -1)
+        frame = av.AudioFrame.from_ndarray(both, "s16", "stereo")
+        frame.sample_rate = 48000
+        payloads += [bytes(packet) for packet in context.encode(frame)]
+    assert any(payload[0] & 4 for payload in payloads)  # the TOC's stereo bit (RFC 6716 section 3.1)
+
+    decoder = CODECS["OPUS"].make_decoder("stereo=1")
+    heard = np.concatenate([decoder.decode(payload) for payload in payloads])[4000:12000].astype(float)
+
+    spectrum = np.abs(np.fft.rfft(heard * np.hanning(8000)))
+    peaks = sorted(int(n) * 2 for n in np.argsort(spectrum)[-2:])
+    assert all(abs(peak - wanted) <= 4 for peak, wanted in zip(peaks, (500, 1500), strict=True))
