@@ -10,10 +10,9 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from bridge.errors import InvalidState
-from bridge.sip import timers
 from bridge.sip.core import Core, Identity, Timed
-from bridge.sip.dialog import ALLOW, Dialog, Phase, contact_value
-from bridge.sip.events import Accepted, Body, EndReason, Event, Flow, Outgoing
+from bridge.sip.dialog import Dialog, Phase
+from bridge.sip.events import Body, EndReason, Event, Flow, Outgoing
 from bridge.sip.message import BadMessage, Request, parse
 from bridge.sip.transaction import ClientTransaction, State
 from bridge.sip.uac import Uac
@@ -126,26 +125,8 @@ class Endpoint:
         follows at once. `contact_params` such as `;+sip.srs`. Ignored when the request was cancelled meanwhile
         (`Ended` tells)."""
         found = self._core.dialogs.get(dialog)
-        if found is None or found.pending is None:
-            return
-        pending, found.pending = found.pending, None
-        request, transaction = pending.request, pending.transaction
-        is_initial = found.phase is Phase.INVITED
-        if is_initial:
-            found.contact = contact_value(found.flow, contact_params)
-            found.move(Phase.ANSWERED)
-        else:
-            found.refresh_target(request)
-        found.last_body = body or found.last_body
-        most = self._core.identity.session_expires
-        headers = [("Contact", found.contact), ("Allow", ALLOW), ("Supported", "timer, siprec")]
-        headers += timers.grant(found, request, most, now)
-        data = self._core.respond(found, request, transaction, 200, now, headers=headers, body=body)
-        if request.method == "INVITE":
-            has_offer = body is not None and not request.body
-            found.await_ack(data, transaction.flow, request.cseq, now, has_offer=has_offer)
-        self._core.watch(found)
-        self._core.events.append(Accepted(dialog, is_initial))
+        if found is not None:
+            self._uas.accept(found, body, now, contact_params=contact_params)
 
     def reject(self, dialog: str, status: int, now: float, *, headers: Sequence[tuple[str, str]] = ()) -> None:
         """A final non-2xx to the pending request, with further headers such as ("Retry-After", "5"). A rejected

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from bridge.sip import response, timers
 from bridge.sip.core import Core, merged_key, server_key
 from bridge.sip.dialog import ALLOW, Dialog, PendingRequest, Phase, contact_value, without_tag
-from bridge.sip.events import Confirmed, EndReason, Flow, IncomingCall, Information, Reoffer
+from bridge.sip.events import Accepted, Body, Confirmed, EndReason, Flow, IncomingCall, Information, Reoffer
 from bridge.sip.message import Request
 from bridge.sip.syntax import parse_name_addr, scheme_of
 from bridge.sip.transaction import TRYING_AFTER, ServerTransaction
@@ -205,8 +205,38 @@ class Uas:
             self._core.respond(dialog, request, transaction, status, now, headers=headers)
             return
         dialog.pending = PendingRequest(request, transaction)
+        if request.method == "UPDATE" and not request.body:
+            self.accept(dialog, None, now, is_told=True)  # refreshes target and timer, nothing to decide (RFC 4028 7.4)
+            return
         self._try_later(dialog, request, transaction, now)
         self._core.events.append(Reoffer(dialog.id, request))
+
+    # -- answers -------------------------------------------------------------------------------------------------
+
+    def accept(
+        self, dialog: Dialog, body: Body | None, now: float, *, contact_params: str = "", is_told: bool = False
+    ) -> None:
+        """200 to what is pending, if anything still is. `is_told`: without `Accepted`."""
+        pending, dialog.pending = dialog.pending, None
+        if pending is None:
+            return
+        core, request, transaction = self._core, pending.request, pending.transaction
+        is_initial = dialog.phase is Phase.INVITED
+        if is_initial:
+            dialog.contact = contact_value(dialog.flow, contact_params)
+            dialog.move(Phase.ANSWERED)
+        else:
+            dialog.refresh_target(request)
+        dialog.last_body = body or dialog.last_body
+        headers = [("Contact", dialog.contact), ("Allow", ALLOW), ("Supported", "timer, siprec")]
+        headers += timers.grant(dialog, request, core.identity.session_expires, now)
+        data = core.respond(dialog, request, transaction, 200, now, headers=headers, body=body)
+        if request.method == "INVITE":
+            has_offer = body is not None and not request.body
+            dialog.await_ack(data, transaction.flow, request.cseq, now, has_offer=has_offer)
+        core.watch(dialog)
+        if not is_told:
+            core.events.append(Accepted(dialog.id, is_initial))
 
 
 def glare(dialog: Dialog) -> tuple[int, list[tuple[str, str]]] | None:

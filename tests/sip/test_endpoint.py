@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from bridge.errors import InvalidState
 from bridge.sip.endpoint import Refusal
 from bridge.sip.events import (
@@ -18,7 +19,6 @@ from bridge.sip.events import (
     Refused,
     Reoffer,
 )
-
 from tests.sip.network import SDP, Network
 
 FROM = "sip:alice@192.0.2.1"

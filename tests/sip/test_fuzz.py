@@ -6,6 +6,9 @@ import itertools
 import time
 
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
 from bridge.errors import SdpError
 from bridge.sip import multipart, recording, sdp, syntax
 from bridge.sip.answer import LocalDescription, choose
@@ -13,9 +16,6 @@ from bridge.sip.endpoint import Endpoint, Identity
 from bridge.sip.events import Flow
 from bridge.sip.framing import BrokenStreamError, StreamFramer
 from bridge.sip.message import BadMessage, parse
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
-
 from tests.sip.network import SDP, tokens
 
 UDP = Flow("udp", ("192.0.2.9", 5060), ("192.0.2.8", 5060))

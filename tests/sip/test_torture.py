@@ -6,9 +6,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from bridge.sip.endpoint import Endpoint, Identity
 from bridge.sip.events import Flow, IncomingCall
-
 from tests.sip.network import tokens
 
 FOLDER = Path(__file__).parents[3] / "shared/assets/torture-rfc4475-rfc5118/test/message"
