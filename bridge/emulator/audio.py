@@ -37,8 +37,8 @@ def decode(encoding: str, data: bytes) -> Int16:
         return samples
     if encoding == "linear16":
         return np.frombuffer(data, dtype="<i2")
-    floats = np.nan_to_num(np.frombuffer(data, dtype="<f4"))
-    samples = np.clip(floats * 32768.0, -32768, 32767).astype(np.int16)
+    floats = np.clip(np.nan_to_num(np.frombuffer(data, dtype="<f4")), -1.0, 32767 / 32768)
+    samples = (floats * 32768.0).astype(np.int16)
     return samples
 
 

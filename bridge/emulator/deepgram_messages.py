@@ -101,8 +101,6 @@ class DeepgramMessages:
         if duration > 0:
             out["models"] = [self._model_uuid]
             out["model_info"] = {self._model_uuid: self._model_info}
-        if self._query.extra:
-            out["extra"] = self._query.extra
         return out
 
     def schema_error(self, problem: str, text: str) -> dict[str, Any]:

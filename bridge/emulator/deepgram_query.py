@@ -20,7 +20,7 @@ MAX_CHANNELS = 20
 LANGUAGE = re.compile(r"multi|[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*")
 
 
-class Refusal(Exception):  # noqa: N818 - the provider's answer, not an error of ours
+class Refusal(Exception):
     """An upgrade that is answered with an HTTP error; texts are the provider's."""
 
     def __init__(self, status: int, code: str, message: str) -> None:

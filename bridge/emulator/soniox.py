@@ -7,7 +7,6 @@ Timers, texts and shapes follow the project's provider notes, parts B and D; `Em
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 from enum import Enum, auto
 from typing import Any
@@ -176,9 +175,10 @@ class SonioxStream:
         kind = _control_type(text)
         if kind is None:  # a text frame that is no control message is audio in base64
             try:
-                self._hear(base64.b64decode(text, validate=True), now)
-            except binascii.Error:
+                audio = base64.b64decode(text, validate=True)
+            except ValueError:  # not base64, or not even ASCII
                 raise SonioxError(400, "Audio frame is not valid base64.") from None
+            self._hear(audio, now)
             return
         self._last_frame_at = now
         if kind == "finalize":

@@ -69,7 +69,7 @@ class Throttle:
     The driver reads nothing before `ready_at()`; the rest waits in TCP, as it does at the provider.
     """
 
-    SLACK = 0.5  # s of audio read ahead at once, so that live chunks and jitter never wait
+    SLACK = 0.5  # s of reading ahead, so that live chunks and their jitter never wait
 
     def __init__(self, factor: float) -> None:
         self._factor = factor

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+
 from bridge.emulator.matching import MatchingRecogniser, index_of
 from bridge.emulator.recogniser import HeardWord
 from bridge.emulator.recordings import Library, Recording, load
-
 from rtpcodecs.g711 import ALAW_TO_LINEAR, ULAW_TO_LINEAR, linear_to_alaw, linear_to_ulaw
 
 RATE_HZ = 8000
@@ -77,7 +77,7 @@ def lossy(samples: Samples, share: float, *, seed: int) -> tuple[Samples, npt.ND
 def cut(
     samples: Samples, spoken: list[Spoken], *, gaps: int, seed: int
 ) -> tuple[Samples, list[Spoken], list[Spoken]]:
-    """Stretches of 0.2-2 s taken out anywhere; the words that are whole, and those that lost a part, as they lie now."""
+    """Stretches of 0.2-2 s taken out anywhere; the words that are whole, and those that lost a part, where they are."""
     rng = np.random.default_rng(seed)
     keep = np.ones(len(samples), dtype=bool)
     for _ in range(gaps):

@@ -4,9 +4,10 @@ import struct
 
 import numpy as np
 import pytest
-from bridge.emulator.audio import WIDTHS, Activity, Decoder, Resampler, decode, wav_format
 from hypothesis import given
 from hypothesis import strategies as st
+
+from bridge.emulator.audio import WIDTHS, Activity, Decoder, Resampler, decode, wav_format
 
 
 def test_g711_is_decoded_by_its_own_law() -> None:

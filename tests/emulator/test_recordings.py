@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from bridge.emulator.recordings import BUNDLED, load
 from bridge.errors import ConfigError
 

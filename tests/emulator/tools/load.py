@@ -14,11 +14,11 @@ import time
 from multiprocessing.connection import Connection
 
 import numpy as np
+from websockets.asyncio.client import connect
+
 from bridge.emulator.options import EmulatorOptions
 from bridge.emulator.recordings import load
 from bridge.emulator.server import serve
-from websockets.asyncio.client import connect
-
 from rtpcodecs.g711 import linear_to_ulaw
 
 QUERY = "?model=nova-3&encoding=mulaw&sample_rate=8000&interim_results=true&punctuate=true"

@@ -11,6 +11,7 @@ import wave
 from pathlib import Path
 
 import numpy as np
+
 from bridge.emulator.align import align, dumps, resampled
 
 OUT = Path(__file__).parents[3] / "bridge" / "emulator" / "recordings"
