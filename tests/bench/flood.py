@@ -96,7 +96,6 @@ class Flood:
         self.payload_type, self.frame_units, self.ptime = payload_type, frame_units, ptime_ms / 1000
         self.tapes = tapes
         self.legs = self.sent = self.failed = 0
-        self.late = np.zeros(0)
         self._late: list[float] = []
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="flood")
@@ -115,10 +114,17 @@ class Flood:
     def start(self) -> None:
         self._thread.start()
 
+    @property
+    def is_running(self) -> bool:
+        return self._thread.is_alive()
+
+    def recent_late(self) -> list[float]:
+        """How late the last phases were sent, seconds; up to 50 s of them."""
+        return self._late[-50_000:]
+
     def stop(self) -> None:
         self._stopping.set()
         self._thread.join()
-        self.late = np.array(self._late[-50_000:] or [0.0])
         self.socket.close()
 
     def _run(self) -> None:
