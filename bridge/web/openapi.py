@@ -143,6 +143,7 @@ ROLE = parameter("role", "query", "Role of the leg.", {"type": "string", "patter
 AFTER = parameter("after", "query", "As Last-Event-ID.", {"type": "string", "pattern": "^[0-9]{0,15}$"})
 LAST_ID = parameter("Last-Event-ID", "header", "Send what came after it.", AFTER["schema"])
 INTERIM = parameter("interim", "query", "0: no interims.", {"type": "string", "enum": ["0", "1"]})
+FOLLOW = parameter("follow", "query", "0: end with what is stored now.", {"type": "string", "enum": ["0", "1"]})
 FROM = parameter("from", "query", "Where to begin.", {"type": "string", "enum": ["start", "now"]})
 STATE = parameter("state", "query", "Which calls.", {"type": "string", "enum": ["live", "ended"]})
 LIMIT = parameter("limit", "query", "With state=ended.", {"type": "integer", "minimum": 1, "maximum": 500})
@@ -207,7 +208,7 @@ def _calls_paths() -> dict[str, Json]:
                 "Events of one call; ends with call.ended",
                 SSE,
                 *("400", "404", "503"),
-                parameters=[FROM, AFTER, LAST_ID, INTERIM],
+                parameters=[FROM, AFTER, LAST_ID, INTERIM, FOLLOW],
             ),
         },
         "/v1/events": {

@@ -84,7 +84,8 @@ class EventStreams:
 
     async def _serve(self, request: web.Request, call: str, after: str | None) -> web.StreamResponse:
         is_live = not call or self._calls.get(call) is not None
-        feed = self._calls.subscribe(call) if is_live else None
+        is_followed = is_live and request.query.get("follow", "1") != "0"
+        feed = self._calls.subscribe(call) if is_followed else None
         listener = _Listener(request, call, after, with_interims=request.query.get("interim", "1") != "0")
         try:
             stored = await self._stored(call, after, is_live=is_live)

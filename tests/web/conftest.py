@@ -9,6 +9,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+
 from bridge.config import HttpSettings
 from bridge.errors import CapacityError, PeerError, SdpError, SinkError
 from bridge.metrics import Metrics

@@ -1,10 +1,10 @@
 from __future__ import annotations
 
 import pytest
-from bridge.web.access import MAX_SOURCES, SourceLimit, is_local_name, is_same_origin, is_token_right
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bridge.web.access import MAX_SOURCES, SourceLimit, is_local_name, is_same_origin, is_token_right
 from tests.web.conftest import Serve, Site
 
 TOKEN = {"Authorization": "Bearer s3cret"}

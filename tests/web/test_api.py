@@ -3,12 +3,12 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from bridge.errors import ConfigError, PeerError
-from bridge.web.api import call_wish
-from bridge.web.contract import VERBS
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bridge.errors import ConfigError, PeerError
+from bridge.web.api import call_wish
+from bridge.web.contract import VERBS
 from tests.web.conftest import Serve, Site
 
 
@@ -130,7 +130,6 @@ async def test_metrics_count_requests_by_route_and_never_by_id(site: Site) -> No
 
 async def test_ended_calls_come_from_the_store_without_the_live_ones(site: Site) -> None:
     from bridge.publish.events import Event
-
     from tests.web.conftest import published
 
     site.calls.stored = [published(Event("call.started", call, 1), 1) for call in ("one", "old")]

@@ -3,7 +3,6 @@ from __future__ import annotations
 import re
 
 from bridge.web.openapi import PROBLEMS, document
-
 from tests.web.conftest import Site
 
 UNDOCUMENTED = {"/", "/console/{name}", "/console/config.json"}

@@ -6,11 +6,11 @@ from typing import Any
 
 import aiohttp
 import pytest
+
 from bridge.publish.events import CALL_ENDED, TRANSCRIPT_FINAL, TRANSCRIPT_INTERIM, Event
 from bridge.web import stream
 from bridge.web.feed import QueueFeed
 from bridge.web.stream import as_sse
-
 from tests.web.conftest import Site, published
 
 
