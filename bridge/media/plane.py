@@ -140,8 +140,7 @@ class Plane:
         self._sources[row] = None
         self._kind[row] = KINDS.index(audio.encoding) if audio.rate_hz == POSITION_HZ else WIDE
         self._is_live[row] = True
-        for change in self.gates.open_leg(row, gate, 0):
-            self._apply(change, now)
+        self._follow(self.gates.open_leg(row, gate, 0), now)
         return track
 
     def _history(self, audio: AudioFormat) -> History:
@@ -202,10 +201,10 @@ class Plane:
     def signal(self, row: int, cause: Cause, on: bool, now: float) -> None:
         """Hold, mute or pause, signalled or asked for; in force at once, told with the next tick's outputs."""
         position = int(self.lanes.position[row])
-        for change in self.gates.signal(row, cause, on, position):
-            self._apply(change, now)
+        self._follow(self.gates.signal(row, cause, on, position), now)
         if not on:
             self._ears.reset(row)
+            self.lanes.last_arrival[row] = max(float(self.lanes.last_arrival[row]), now)  # absence counts from here
 
     def capture_time(self, row: int, position: int) -> float:
         """Monotonic time at which the audio at `position` was captured; NaN before any audio came."""
@@ -373,8 +372,7 @@ class Plane:
         self._is_absent &= absent
         rows = np.flatnonzero(absent & ~self.gates.is_signalled)
         if rows.size:
-            for change in self.gates.absent(rows, silent_for[rows], self.lanes.position[rows]):
-                self._apply(change, now)
+            self._follow(self.gates.absent(rows, silent_for[rows], self.lanes.position[rows]), now)
 
     def _listen(self, now: float) -> None:
         gates, position = self.gates, self.lanes.position
@@ -387,10 +385,7 @@ class Plane:
                 break
             heard = self._ears.hear(rows, self._frames(rows))
             self._heard[rows] += FRAME
-            for change in gates.hear(heard, self._heard[rows]):
-                self._apply(change, now)
-        for voice in gates.take_voices():
-            self._speak(voice)
+            self._follow(gates.hear(heard, self._heard[rows]), now)
 
     def _frames(self, rows: NDArray[np.int64]) -> NDArray[np.int16]:
         """[k, 256] linear at 8 kHz: each row's next unheard frame."""
@@ -424,6 +419,13 @@ class Plane:
             frames[index] = smooth[-2 * FRAME :: 2].clip(-32768, 32767)
         return frames
 
+    def _follow(self, changes: list[Change], now: float) -> None:
+        """What the gates say, voices first: a turn must know that its speech has ended before a hold ends the turn."""
+        for voice in self.gates.take_voices():
+            self._speak(voice)
+        for change in changes:
+            self._apply(change, now)
+
     def _speak(self, voice: Voice) -> None:
         at = self.capture_time(voice.row, max(voice.position, 0))
         self._out.append(Speaking(voice.row, voice.is_speaking, at))
@@ -447,7 +449,10 @@ class Plane:
             track.withheld.closed(position, change.cause)
         track.is_open = change.is_open
         at = self.capture_time(row, position)
-        self._out.append(Gate(row, change, at if at == at else now, self.capture_time(row, change.speech_end)))
+        is_latest = position >= self.lanes.position[row]
+        if at != at or (is_latest and now - at > ABSENT_AFTER):  # nothing was captured then: it happened now
+            at = now
+        self._out.append(Gate(row, change, at, self.capture_time(row, change.speech_end)))
 
     def _send_chunks(self) -> None:
         waiting = np.minimum(self._heard, self.lanes.position) - self._sent_to

@@ -210,6 +210,17 @@ def test_hold_by_signalling_withholds_from_the_next_sample_and_resume_sends_no_p
     assert books.received_s == pytest.approx(books.sent_s + sum(books.withheld_s.values()), abs=1e-9)
 
 
+def test_a_hold_without_rtp_ends_when_it_is_signalled_to_end() -> None:
+    plane, row = plane_with_leg(GateSettings(mode="hold"))
+    out = deliver(plane, row, stream(Sender(), 50), until=101.0)
+    plane.signal(row, Cause.HOLD, True, 101.0)
+    out += deliver(plane, row, [], until=105.0)
+    plane.signal(row, Cause.HOLD, False, 105.0)
+    out += plane.tick(105.02)
+    moved = [(output.change.cause, round(output.at, 1)) for output in out if isinstance(output, Gate)]
+    assert moved == [(None, 99.9), (Cause.HOLD, 101.0), (None, 105.0)]
+
+
 def test_comfort_noise_counts_as_received_silence() -> None:
     plane, row = plane_with_leg(GateSettings(mode="speech"))
     sender = Sender(payload_type=0)
