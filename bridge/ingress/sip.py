@@ -15,11 +15,13 @@ from bridge.errors import CapacityError, ConfigError, SdpError
 from bridge.ingress.contract import Host
 from bridge.ingress.sip_call import SipCall
 from bridge.net.sip_transports import SipDriver
+from bridge.sip.auth import DigestServer, Verdict
 from bridge.sip.endpoint import Endpoint, Identity, Refusal
 from bridge.sip.events import Accepted, Confirmed, Ended, EndReason, Event, Flow, IncomingCall, Reoffer
 from bridge.sip.message import Request
 
 log = structlog.get_logger()
+REALM = "callbridge"
 RETRY_AFTER = 5  # s; told to who is refused for load
 MAX_SOURCES = 10_000
 "Source addresses whose rate is remembered."
@@ -156,6 +158,8 @@ class Screen:
         if problems:
             raise ConfigError(problems)
         self._host = host
+        users = settings.sip.users
+        self._digest = DigestServer(users, realm=REALM, secret=secrets.token_bytes(32)) if users else None
         self._rate = settings.sip.rate_per_source
         self._admitted: dict[str, bool] = {}
         self._buckets: dict[str, tuple[float, float]] = {}
@@ -174,10 +178,16 @@ class Screen:
         return known
 
     def judge(self, request: Request, flow: Flow, now: float) -> Refusal | None:
-        """503 while full or draining (the SBC's health probe wants that of OPTIONS) and above a source's rate."""
+        """503 while full or draining (the SBC's health probe wants that of OPTIONS) and above a source's rate, 401 to
+        an INVITE without good credentials where `sip.users` are set. OPTIONS is never challenged: probes have none."""
         if not self._host.is_accepting or not self._has_token(flow.remote[0], now):
             return Refusal(503, [("Retry-After", str(RETRY_AFTER))])
-        return None
+        if self._digest is None or request.method == "OPTIONS":
+            return None
+        verdict = self._digest.check(request, now)
+        if verdict is Verdict.GOOD:
+            return None
+        return Refusal(401, self._digest.challenge(now, is_stale=verdict is Verdict.STALE))
 
     def _has_token(self, source: str, now: float) -> bool:
         """A bucket that holds one second's worth of requests."""
