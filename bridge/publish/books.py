@@ -50,8 +50,9 @@ class Book:
         """Takes the next event. One that was folded before is passed over."""
         if seq <= self.seq:
             return
+        if not self.seq:
+            self.started_ms = event.at_ms
         self.seq = seq
-        self.started_ms = self.started_ms or event.at_ms
         self.last_ms = max(self.last_ms, event.at_ms)
         if event.leg:
             self._leg(event.leg, event.role)  # a later speaker's role stands

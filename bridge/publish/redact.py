@@ -147,6 +147,8 @@ def _cards_in(run: Sequence[tuple[str, int, int]]) -> list[tuple[int, int]]:
     """Every window of whole words that makes a card number, the longest from each place."""
     spans: list[tuple[int, int]] = []
     for first in range(len(run)):
+        if run[first][0].startswith("0"):
+            continue  # no issuer's number begins with 0 (ISO/IEC 7812-1, major industry identifier)
         digits, best = "", None
         for part, _, end in run[first:]:
             digits += part

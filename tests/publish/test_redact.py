@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bridge.model import Word
+from bridge.publish import events
+from bridge.publish.redact import MASK, PrivacySettings, Redactor, passes_luhn
+
+CARDS = Redactor(PrivacySettings(redact_cards=True))
+VISA = "4111 1111 1111 1111"  # a well-known test number
+
+
+@pytest.mark.parametrize(
+    ("text", "masked"),
+    [
+        (f"it is {VISA} thanks", f"it is {MASK} thanks"),
+        ("it is 4111-1111-1111-1111, ok", f"it is {MASK} ok"),
+        ("4111111111111111", MASK),
+        ("amex 3782 822463 10005.", f"amex {MASK}"),
+        ("four one one one one one one one one one one one one one one one ok", f"{MASK} ok"),
+        ("Four, oh, 4 111 1111 1111 1111", f"Four, oh, {MASK}"),
+        ("my number is 4111 1111 1111 1112", "my number is 4111 1111 1111 1112"),
+        ("call +49 30 1234567 at 10 30", "call +49 30 1234567 at 10 30"),
+        ("0000 0000 0000 0000", "0000 0000 0000 0000"),
+        ("", ""),
+    ],
+)
+def test_card_numbers_are_masked_however_they_are_spread(text: str, masked: str) -> None:
+    assert CARDS.mask(text) == masked
+
+
+def test_digits_around_a_card_number_do_not_hide_it() -> None:
+    assert "4111" not in CARDS.mask(f"take 2 of {VISA} 12 27")
+    assert "1111" not in CARDS.mask(f"7 3 {VISA} 12 27 123")
+
+
+def test_text_and_words_are_masked_alike_and_times_stay() -> None:
+    words = [Word(w, n, n + 0.5, 0.9) for n, w in enumerate(["pay", "4111", "1111", "1111", "1111.", "now"])]
+    event = events.transcript_final(
+        "c", 0, leg="a", role="caller", text="Pay 4111 1111 1111 1111. now", start=0, end=6, utterance="u", turn=1,
+        language="en", confidence=1, provider="p", words=words,
+    )  # fmt: skip
+    got = CARDS(event)
+    assert got.text == f"Pay {MASK} now"
+    assert [word[0] for word in got.data["words"]] == ["pay", MASK, MASK, MASK, MASK, "now"]
+    assert got.data["words"][2][1:] == [2, 2.5, 0.9]
+    assert event.data["words"][1][0] == "4111"  # the one given is not changed
+
+
+def test_patterns_of_the_configuration_are_masked_across_words() -> None:
+    redactor = Redactor(PrivacySettings(redact=(r"customer number \d+", r"secret")))
+    assert redactor.mask("my Customer number 99 is SECRET!") == f"my {MASK} is {MASK}!"
+    assert redactor.mask(VISA) == VISA
+
+
+def test_a_pattern_that_is_none_is_told_at_the_start() -> None:
+    with pytest.raises(ValueError, match=r"privacy\.redact"):
+        Redactor(PrivacySettings(redact=("(",)))
+
+
+def started() -> events.Event:
+    legs = [{"leg": "a", "role": "caller", "participant": "sip:+4930123@x"}]
+    return events.call_started("c", 0, ingress="sip", from_="+4930123", to="+1800", legs=legs)
+
+
+def hide(**settings: Any) -> dict[str, Any]:
+    return Redactor(PrivacySettings(**settings))(started()).data
+
+
+def test_numbers_are_plain_hashed_or_gone() -> None:
+    assert hide()["from"] == "+4930123"
+    gone = hide(numbers="none")
+    assert (gone["from"], gone["to"], gone["legs"][0]["participant"]) == ("", "", "")
+    hashed = hide(numbers="hashed", hash_key="k")
+    assert re.fullmatch(r"h:[0-9a-f]{32}", hashed["from"])
+    assert hashed["from"] != hashed["to"]
+    assert hashed["from"] == hide(numbers="hashed", hash_key="k")["from"]
+    assert hashed["from"] != hide(numbers="hashed", hash_key="other")["from"]
+
+
+def test_nothing_to_do_is_said() -> None:
+    assert Redactor(PrivacySettings()).is_idle
+    assert not CARDS.is_idle
+
+
+def luhn_complete(digits: str) -> str:
+    return next(digits + str(check) for check in range(10) if passes_luhn(digits + str(check)))
+
+
+@given(
+    st.text("0123456789", min_size=12, max_size=18).filter(lambda d: len(set(d)) > 1 and d[0] != "0"),
+    st.lists(st.integers(1, 6), min_size=1),
+    st.sampled_from([" ", "-", ". ", ", "]),
+)
+def test_every_card_number_is_found_whatever_its_grouping(digits: str, groups: list[int], separator: str) -> None:
+    number = luhn_complete(digits)
+    parts, at = [], 0
+    for n in groups:
+        parts.append(number[at : at + n])
+        at += n
+    spoken = separator.join(part for part in [*parts, number[at:]] if part)
+    assert CARDS.mask(f"it is {spoken} ok") == f"it is {MASK} ok"
+
+
+@given(st.text())
+def test_any_text_can_be_masked(text: str) -> None:
+    CARDS.mask(text)
