@@ -15,11 +15,13 @@ from websockets.exceptions import InvalidURI
 
 from bridge.clock import monotonic
 from bridge.net.websocket import Refusal, WebSocketConnection, WebSocketTarget
-from bridge.stt.events import Abort, Close, Command, Connect, Finished, Lost, Restored, SttEvent, Transmit
+from bridge.stt.events import Abort, Close, Command, Connect, Finished, Lost, Probe, Restored, SttEvent, Transmit
 from bridge.stt.transcriber import Transcriber
 
 CONNECT_TIMEOUT = 10.0
 """s for name, TCP and TLS."""
+SHORTEST_TIMER = 0.001
+"""s; whatever a deadline says, the loop gets to serve the other legs in between."""
 
 log = structlog.get_logger()
 
@@ -222,6 +224,10 @@ class SttDriver:
                 link.connection.send(command.message)
         elif isinstance(command, Connect):
             self._connect(command)
+        elif isinstance(command, Probe):
+            link = self._links.get(command.session)
+            if link is not None and link.connection is not None:
+                link.connection.probe()
         else:
             link = self._links.pop(command.session, None)
             if link is not None and isinstance(command, Close):
@@ -264,7 +270,7 @@ class SttDriver:
         if self._timer is not None:
             self._timer.cancel()
         self._armed_for = deadline
-        self._timer = self._loop.call_later(max(deadline - monotonic(), 0.0), self._due)
+        self._timer = self._loop.call_later(max(deadline - monotonic(), SHORTEST_TIMER), self._due)
 
     def _due(self) -> None:
         self._timer = None

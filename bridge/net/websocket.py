@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, cast
 
 from websockets.client import ClientProtocol
 from websockets.exceptions import InvalidStatus
@@ -22,6 +23,8 @@ HANDSHAKE_TIMEOUT = 10.0
 """s from the connection to the upgrade's answer."""
 CLOSE_TIMEOUT = 2.0
 """s that the peer has for its part of a closing handshake."""
+PROBE_S = 5.0
+"""s for a pong that was asked for on suspicion."""
 SECOND_LOOK = 0.5
 """s between a pong's deadline and the verdict: whatever arrived while the loop was busy is read by then."""
 WRITE_HIGH_BYTES = 8192
@@ -87,7 +90,7 @@ class WebSocketConnection(asyncio.Protocol):
     # asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
+        transport = cast("asyncio.Transport", transport)  # uvloop's is one in all but name
         self._transport = transport
         if self._is_over:
             transport.abort()
@@ -137,6 +140,11 @@ class WebSocketConnection(asyncio.Protocol):
         else:
             self._ws.send_binary(message)
         self._flush()
+
+    def probe(self) -> None:
+        """Pings at once and gives the answer `PROBE_S`: something that had to come did not."""
+        if self._ws.state is State.OPEN and not self._is_over:
+            self._ping(min(PROBE_S, self._pong_s))
 
     def close(self) -> None:
         """Closing handshake with 1000. The listener is not told any more."""
@@ -209,12 +217,12 @@ class WebSocketConnection(asyncio.Protocol):
             message, self._parts = b"".join(self._parts), []
             self._listener.received(message.decode("utf-8", "replace") if self._parts_are_text else message)
 
-    def _ping(self) -> None:
+    def _ping(self, pong_s: float | None = None) -> None:
         self._was_heard = False
         if self._ws.state is State.OPEN:
             self._ws.send_ping(b"")
             self._flush()
-            self._arm(self._pong_s, self._pong_late)
+            self._arm(self._pong_s if pong_s is None else pong_s, self._pong_late)
 
     def _pong_late(self) -> None:
         if self._was_heard:
@@ -246,9 +254,9 @@ class WebSocketConnection(asyncio.Protocol):
         self._arm(CLOSE_TIMEOUT, self.abort)  # a server closes first; one that does not is not waited for
         self._listener.closed(code, reason)
 
-    def _arm(self, delay: float, what: object) -> None:
+    def _arm(self, delay: float, what: Callable[[], None] | None) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if callable(what):
+        if what is not None:
             self._timer = self._loop.call_later(delay, what)

@@ -8,6 +8,8 @@ from __future__ import annotations
 from bridge.stt.deepgram import DEEPGRAM
 from bridge.stt.local import LOCAL
 from bridge.stt.session import Provider
+from bridge.stt.soniox import SONIOX
+from bridge.stt.vosk import VOSK
 
-PROVIDERS: dict[str, Provider] = {provider.name: provider for provider in (DEEPGRAM, LOCAL)}
+PROVIDERS: dict[str, Provider] = {provider.name: provider for provider in (DEEPGRAM, SONIOX, LOCAL, VOSK)}
 """By the name in `stt.provider`, `stt.fallback` and `[stt.<name>]`."""

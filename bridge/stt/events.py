@@ -45,7 +45,14 @@ class Abort:
     session: int
 
 
-Command = Connect | Transmit | Close | Abort
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """Is anybody there? Ping at once, and do not wait long: an answer that had to come did not."""
+
+    session: int
+
+
+Command = Connect | Transmit | Close | Abort | Probe
 
 
 @dataclass(frozen=True, slots=True)

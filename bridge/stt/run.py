@@ -50,7 +50,7 @@ class Run:
         self.close_by: float | None = None
         "Set once the end of the audio was told."
         self.paused_at: float | None = None
-        "Everything was sent and flushed then, and nothing since."
+        "The last flush, while nothing was sent since."
         self.is_writable = True
         self.was_heard = False
         self._marks = deque(mark for mark in marks if mark > start)
@@ -71,6 +71,11 @@ class Run:
     @property
     def is_idle(self) -> bool:
         return self.sent >= self._tape.end and not self._marks
+
+    @property
+    def is_paused(self) -> bool:
+        """Everything is flushed, and there is nothing more to send."""
+        return self.paused_at is not None and self.is_idle
 
     @property
     def is_stalled(self) -> bool:
@@ -203,15 +208,16 @@ class Run:
 
     def park_at(self) -> float | None:
         """When a pause has lasted too long for this provider's way of charging."""
-        if self.paused_at is None or self.policy.park_after_s is None or self.close_by is not None:
+        if self.policy.park_after_s is None or self.close_by is not None or not self.is_paused:
             return None
+        assert self.paused_at is not None
         return self.paused_at + max(self.policy.park_after_s - PARK_MARGIN, 0.0)
 
     def rotate_at(self) -> float | None:
         """When a session is as old as it should get: in a pause, or latest after the grace."""
         if self.opened_at is None or self.policy.rotate_after_s is None or self.close_by is not None:
             return None
-        return self.opened_at + self.policy.rotate_after_s + (ROTATION_GRACE_S if self.paused_at is None else 0.0)
+        return self.opened_at + self.policy.rotate_after_s + (0.0 if self.is_paused else ROTATION_GRACE_S)
 
     def deadline(self) -> float | None:
         times = [self.session.deadline(), self.close_by, self.park_at(), self.rotate_at(), self._next_frame_at()]

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from bridge.model import Word
 from bridge.stt.events import Final, Interim
+from bridge.stt.session import Segment
 
 REMEMBERED = 512
 """Words that were published, kept to recognise a replay's repetitions: minutes of speech, more than any ring."""
@@ -51,27 +52,18 @@ class OpenUtterance:
         """An interim with text was given out and still stands."""
         return bool(self._shown[0])
 
-    def interim(self, text: str, words: tuple[Word, ...]) -> Interim | None:
-        """None where nothing changed. Without words it takes back what was shown, in its place in time."""
+    def interim(self, text: str, words: tuple[Word, ...]) -> list[Interim]:
+        """Nothing where nothing changed. Without words it takes back what was shown, in its place in time."""
         if (text, words) == self._shown:
-            return None
+            return []
         placed = words or self._shown[1]
         self._shown = (text, words)
         number = self._advance()
         start, end = placed[0].start, max(word.end for word in placed)
-        return Interim(number, self._revision, text, start, end, words)
+        return [Interim(number, self._revision, text, start, end, words)]
 
-    def final(
-        self,
-        text: str,
-        words: tuple[Word, ...],
-        *,
-        language: str,
-        confidence: float,
-        provider: str,
-        speech_final: bool,
-    ) -> Final:
-        """Closes it. `words` is not empty."""
+    def final(self, text: str, words: tuple[Word, ...], segment: Segment, provider: str) -> Final:
+        """Closes it. `words`, not empty, are what is new of the segment's."""
         number = self._advance()
         revision = self._revision
         self._id, self._revision, self._shown = None, 0, ("", ())
@@ -83,10 +75,10 @@ class OpenUtterance:
             start=words[0].start,
             end=max(word.end for word in words),
             words=words,
-            language=language,
-            confidence=confidence,
+            language=segment.language,
+            confidence=segment.confidence,
             provider=provider,
-            speech_final=speech_final,
+            speech_final=segment.speech_final,
         )
 
     def _advance(self) -> int:

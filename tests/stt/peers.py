@@ -9,6 +9,9 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 
+from bridge.model import AudioFormat
+from bridge.stt.wire import converter
+
 RATE = 8000
 SILENCE = 0xFF
 SHORTEST = 0.05  # s; what is left of a word that was cut shorter than this is not recognised
@@ -200,3 +203,39 @@ class SonioxPeer(Peer):
         }
         self.replies.append(json.dumps(body | ({"finished": True} if finished else {})))
         self.told_to = self.seconds
+
+
+class VoskPeer(Peer):
+    """asr_server.py: one reply to every message but the configuration; linear audio."""
+
+    configured: bool = False
+
+    def receive(self, message: str | bytes, now: float) -> None:
+        self.received.append((now, message))
+        if isinstance(message, bytes):
+            values = memoryview(message).cast("h")
+            self.recogniser.feed(bytes(CODE_OF[value] for value in values))
+            if self._is_endpoint():
+                self._result()
+            else:
+                words = self.recogniser.between(self.closed_to, self.seconds)
+                self.replies.append(json.dumps({"partial": " ".join(f"w{w.number}" for w in words)}))
+        elif message == '{"eof" : 1}':
+            self._result()
+            self.close = (1000, "")
+        elif message == '{"reset" : 1}':
+            self._result()
+        else:
+            assert json.loads(message)["config"]["sample_rate"] == RATE
+
+    def _result(self) -> None:
+        words = self.recogniser.between(self.closed_to, self.seconds)
+        result = [{"word": f"w{w.number}", "start": w.start, "end": w.end, "conf": 1.0} for w in words]
+        self.replies.append(json.dumps({"result": result, "text": " ".join(f"w{w.number}" for w in words)}))
+        self.closed_to = self.seconds
+
+
+MULAW = AudioFormat("mulaw", RATE)
+_linear = converter(MULAW, AudioFormat("linear16", RATE))
+assert _linear is not None
+CODE_OF = {value: code for code, value in enumerate(memoryview(_linear(bytes(range(256)))).cast("h"))}

@@ -9,17 +9,17 @@ from dataclasses import dataclass, field
 
 from bridge.model import AudioFormat
 from bridge.stt import PROVIDERS
-from bridge.stt.events import Abort, Close, Connect, Final, Finished, SttEvent, Transmit
+from bridge.stt.events import Abort, Close, Connect, Final, Finished, Probe, SttEvent, Transmit
 from bridge.stt.routing import Breakers, Route
 from bridge.stt.session import SttOptions
 from bridge.stt.transcriber import Transcriber
-from tests.stt.peers import RATE, SILENCE, DeepgramPeer, Peer, SonioxPeer
+from tests.stt.peers import RATE, SILENCE, DeepgramPeer, Peer, SonioxPeer, VoskPeer
 
 MULAW = AudioFormat("mulaw", RATE)
 TICK = 0.02
 ONE_WAY = 0.03  # s of network
 HANDSHAKE = 0.2
-PEERS: dict[str, type[Peer]] = {"deepgram": DeepgramPeer, "local": DeepgramPeer, "soniox": SonioxPeer}
+PEERS: dict[str, type[Peer]] = {"deepgram": DeepgramPeer, "local": DeepgramPeer, "soniox": SonioxPeer, "vosk": VoskPeer}
 
 
 @dataclass(frozen=True)
@@ -44,14 +44,13 @@ class Network:
     """What can go wrong. Times are `now`."""
 
     refuse: dict[int, int] = field(default_factory=dict)  # attempt number -> HTTP status
-    refuse_until: float = -1.0
+    down: tuple[float, float] = (0.0, 0.0)  # no connection can be made from, to
     refuse_status: int = 503
     drops: list[float] = field(default_factory=list)
     drop_on: str = ""  # cut the line when the client sends a text with this in it, once
     deaf_from: float = float("inf")  # half-open: nothing arrives in either direction, for sessions opened before
     ping_finds_after: float = 40.0
     downlink: float = ONE_WAY
-    down_for: Callable[[float], bool] = lambda now: False
 
 
 class Rig:
@@ -136,7 +135,9 @@ class Rig:
         self.advance(self.now + seconds)
 
     def advance(self, until: float, stop: Callable[[], bool] = lambda: False) -> None:
-        while not stop():
+        for _ in range(200_000):
+            if stop():
+                return
             deadline = self.leg.deadline()
             at = min((t for t in (deadline, self._queue[0][0] if self._queue else None) if t is not None), default=None)
             if at is None or at > until:
@@ -147,8 +148,9 @@ class Rig:
             else:
                 self.leg.handle_timer(self.now)
             self.pump()
-        if not stop():
-            self.now = max(self.now, until)
+        else:
+            raise AssertionError("the deadline does not move")
+        self.now = max(self.now, until)
 
     def pump(self) -> None:
         for command in self.leg.take_commands():
@@ -156,6 +158,8 @@ class Rig:
                 self._connect(command)
             elif isinstance(command, Transmit):
                 self._transmit(command)
+            elif isinstance(command, Probe):
+                self._probe(command.session)
             elif isinstance(command, (Close, Abort)):
                 self.alive.discard(command.session)
         self.events += ((self.now, event) for event in self.leg.take_events())
@@ -164,8 +168,9 @@ class Rig:
 
     def _connect(self, command: Connect) -> None:
         self._attempts += 1
-        status = self.network.refuse.get(self._attempts, 0)
-        if self.now < self.origin + self.network.refuse_until:
+        status = self.network.refuse.get(self._attempts)
+        low, high = self.network.down
+        if self.origin + low <= self.now < self.origin + high:
             status = self.network.refuse_status
         session = command.session
         self.alive.add(session)
@@ -174,7 +179,7 @@ class Rig:
         def answer() -> None:
             if session not in self.alive:
                 return
-            if status:
+            if status is not None:
                 self.alive.discard(session)
                 self.leg.refused(session, status=status, reason="refused", now=self.now)
             else:
@@ -211,6 +216,10 @@ class Rig:
         if peer.close is not None:
             code, reason = peer.close
             self.at(self.now + self.network.downlink + 0.025, lambda: self._closed(session, code, reason))
+
+    def _probe(self, session: int) -> None:
+        if self._is_deaf(session):
+            self.at(self.now + 5.5, lambda: self.drop(session))
 
     def _told(self, session: int, reply: str) -> None:
         if session in self.alive and not self._is_deaf(session):
@@ -253,6 +262,6 @@ class Rig:
             assert abs(end - word.end) <= within, (word, end)
 
     def assert_ledger_adds_up(self) -> None:
-        """received - withheld = sent - replayed - padded + unsent; here what was handed over is what was let through."""
+        """received - withheld = sent - replayed - padded + unsent; what was handed over is what was let through."""
         ledger = self.leg.ledger(self.now)
         assert abs(self.handed / RATE - (ledger.sent_s - ledger.replayed_s - ledger.padded_s + ledger.unsent_s)) < 1e-6
