@@ -14,6 +14,13 @@ from rtpcodecs.fmtp import parameters
 from rtpcodecs.lavc import decode_packet
 
 SAMPLES = {38: 160, 50: 240}
+SILENCE = {
+    38: bytes.fromhex("ffa6340160425555249249249241ccccccccf3cf3cf3cf3cf3cf3cf3e68b8227ee0101011616"),
+    50: bytes.fromhex(
+        "ffa63ffa6320300c492480000000001600a28210cf3cf3cf3ffffffffffffffffffff622c571e3e02032900a894161614050"
+    ),
+}
+"What an encoder makes of its first frame of zeros."
 
 
 def _frame_bytes(payload: bytes, expected: int = 38) -> int:
@@ -30,12 +37,18 @@ def _duration(payload: bytes) -> int:
 
 def _open(frame_bytes: int) -> tuple[Any, Any]:
     """libavcodec learns the mode from `block_align`, which PyAV does not let one set: so the decoder is taken from a
-    file of that mode (RFC 3952 section 5). The file must live as long as the decoder; both are returned."""
+    file of that mode (RFC 3952 section 5). The file must live as long as the decoder; both are returned.
+
+    The first frame of libavcodec's decoder comes out as a burst near full scale, whatever it holds (FFmpeg 8): a frame
+    of silence goes first and is thrown away. What follows is as in the reference decoder without its enhancer.
+    """
     import av
 
     header = b"#!iLBC20\n" if frame_bytes == 38 else b"#!iLBC30\n"
-    container = av.open(io.BytesIO(header + bytes(frame_bytes)), format="ilbc")
-    return container, container.streams.audio[0].codec_context
+    container = av.open(io.BytesIO(header + SILENCE[frame_bytes]), format="ilbc")
+    context = container.streams.audio[0].codec_context
+    decode_packet(context, SILENCE[frame_bytes])
+    return container, context
 
 
 class IlbcDecoder:
