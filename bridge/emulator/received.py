@@ -42,6 +42,11 @@ class Connection:
     def is_open(self) -> bool:
         return self.closed_at is None
 
+    @property
+    def connected_s(self) -> float:
+        """From the upgrade to the end: what a provider that charges for connection time would charge."""
+        return 0.0 if self.closed_at is None or self.refused else self.closed_at - self.opened_at
+
     def times_of(self, *kinds: str) -> list[float]:
         """When frames of these kinds came."""
         return [t for t, kind, _ in self.frames if kind in kinds]
@@ -56,7 +61,8 @@ class Connection:
             "opened_at": round(self.opened_at, 3),
             "closed_at": None if self.closed_at is None else round(self.closed_at, 3), "refused": self.refused,
             "close_code": self.close_code, "close_reason": self.close_reason, "seconds": round(self.seconds, 6),
-            "audio_bytes": self.audio_bytes, "words": len(self.words), "received": kinds,
+            "connected_s": round(self.connected_s, 3), "audio_bytes": self.audio_bytes, "words": len(self.words),
+            "received": kinds,
         }  # fmt: skip
         if frames:
             out["frames"] = [[round(t, 4), kind, size] for t, kind, size in self.frames]

@@ -38,7 +38,8 @@ class Recogniser(Protocol):
         a call. A word may be found up to a second after it was spoken."""
 
     def flush(self) -> list[HeardWord]:
-        """Judge everything received so far now: what is not found by this is not going to be. The stream goes on."""
+        """Judge everything received so far now. The stream goes on; a word that is not over yet may still be found
+        later, with its true start."""
 
     def word_under_way(self) -> float | None:
         """Start of a word that has begun and not ended, None if none is known: a segment is not cut there."""

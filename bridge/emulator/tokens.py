@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,18 +19,12 @@ PIECE_LETTERS = 4  # words longer than this are told as two tokens
 
 @dataclass(frozen=True, slots=True)
 class TokenUpdate:
-    """What the next message brings."""
+    """What the next message brings besides the tokens."""
 
-    finals: tuple[HeardWord, ...] = ()
     marks: tuple[str, ...] = ()
     "`<end>`, `<fin>`: behind the finals."
     is_flush: bool = False
     "To be sent at once."
-
-
-@dataclass(slots=True)
-class _Unsent:
-    finals: list[HeardWord] = field(default_factory=list)
 
 
 class Tokens:

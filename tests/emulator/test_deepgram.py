@@ -391,6 +391,42 @@ def test_a_message_of_an_unknown_type_can_be_scripted() -> None:
     assert len(client.messages("FutureMessage")) == 1
 
 
+def test_broken_audio_can_be_scripted_for_any_encoding() -> None:
+    client = Client(fault="undecodable")
+    client.speak(silence(0.1))
+    assert (client.messages("Metadata")[0]["channels"], client.close) == (0, Close(1000))
+
+
+def test_utterance_ends_can_be_scripted_to_mislead() -> None:
+    samples, _ = line(load()["caller-thank-you"], 2.0, load()["agent-patience"])
+    query = f"{INTERIMS}&utterance_end_ms=1000&endpointing=300"
+    minus_one, late = Client(query, fault="utterance_end_minus_one"), Client(query, fault="late_utterance_end")
+    for client in (minus_one, late):
+        client.speak(samples)
+        client.tell(type="CloseStream")
+    assert [m["last_word_end"] for m in minus_one.messages("UtteranceEnd")] == [-1]
+    ends = [m["last_word_end"] for m in late.messages("UtteranceEnd")]
+    assert len(ends) > 1
+    assert ends.count(ends[0]) > 1
+
+
+def test_a_stream_of_several_languages_names_them() -> None:
+    client = Client(f"{INTERIMS}&language=multi&language_hint=en&diarize=true&extra=a:b")
+    client.speak(line(load()["caller-thank-you"])[0])
+    client.tell(type="CloseStream")
+    result = client.finals()[-1]
+    alternative = result["channel"]["alternatives"][0]
+    assert (alternative["languages"], alternative["languages_hinted"]) == (["en"], ["en"])
+    assert (alternative["words"][0]["language"], alternative["words"][0]["speaker"]) == ("en", 0)
+    assert (result["metadata"]["extra"], result["metadata"]["diarize_info"]["arch"]) == ({"a": "b"}, "v1")
+
+
+def test_too_many_keyterms_are_refused() -> None:
+    client = Client()
+    client.tell(type="Configure", keyterms=["one two three"] * 200)
+    assert client.messages("ConfigureFailure")[0]["code"] == "CONFIGURE_KEYTERM_LIMIT_EXCEEDED"
+
+
 @given(st.text(max_size=60) | st.recursive(st.none() | st.text(max_size=5), st.lists).map(json.dumps))
 def test_no_text_of_a_client_raises(text: str) -> None:
     message, problem = parse_client_message(text)

@@ -70,6 +70,7 @@ async def test_a_call_is_heard_and_what_came_is_on_record() -> None:
     assert len(record.times_of("KeepAlive")) == 1
     assert record.sent[-1][1] == "Metadata"
     assert (record.close_code, record.is_open) == (1000, False)
+    assert record.connected_s >= record.frames[-1][0] - record.opened_at
 
 
 @pytest.mark.parametrize(
@@ -137,7 +138,7 @@ async def test_a_drop_is_1006_for_the_client_and_the_next_connection_works() -> 
 async def test_a_half_open_connection_answers_no_ping() -> None:
     async with serve(options("half_open=0.2")) as server, open_stream(server, close_timeout=0.05) as socket:
         await say(socket, encode(silence(0.3)))
-        while server.connections[0].seconds < 0.2:
+        while server.connections[0].seconds < 0.2:  # noqa: ASYNC110 - the record has no event for it
             await asyncio.sleep(0.01)
         pong = await socket.ping()
         with pytest.raises(TimeoutError):
@@ -201,6 +202,32 @@ async def test_the_record_can_be_read_over_http_and_in_a_file_and_holds_no_key(t
     assert connection["received"] == {"audio": -(-len(THANKS) // 800), "CloseStream": 1}
     assert len(connection["frames"]) == sum(connection["received"].values())
     assert b"secret-key" not in body
+
+
+async def test_an_upgrade_can_be_slow() -> None:
+    async with serve(options("slow_upgrade=0.1")) as server:
+        start = asyncio.get_running_loop().time()
+        async with open_stream(server):
+            assert asyncio.get_running_loop().time() - start >= 0.1
+
+
+async def test_a_path_nobody_serves_is_404() -> None:
+    async with serve(options()) as server:
+        with pytest.raises(InvalidStatus) as refused:
+            async with connect(server.url.replace("/v1/listen", "/v9"), additional_headers=KEY):
+                pass
+    assert refused.value.response.status_code == 404
+
+
+async def test_what_is_kept_of_frames_and_audio_is_bounded_and_the_rest_is_counted() -> None:
+    async with serve(options(keep_frames=2, keep_audio_bytes=1600)) as server:
+        async with open_stream(server) as socket:
+            await say(socket, THANKS, '{"type":"CloseStream"}')
+            await listen(socket)
+        record = await server.until_ended(1)
+    assert (len(record.frames), len(record.audio)) == (2, 1600)
+    assert record.frames_left_out == -(-len(THANKS) // 800) - 1
+    assert record.audio_bytes == len(THANKS)
 
 
 async def test_scripted_words_come_at_their_pace_and_none_hears_nothing() -> None:

@@ -335,6 +335,16 @@ def test_503_in_mid_stream_says_what_the_service_says() -> None:
     assert error["more_info"].endswith("#service-unavailable")
 
 
+def test_an_empty_first_message_can_be_scripted() -> None:
+    assert Client(fault="initial_empty").start().messages() == [{"tokens": []}]
+
+
+def test_a_finalize_before_any_decodable_audio_is_owed_its_mark() -> None:
+    client = Client().start(audio_format="auto")
+    client.text('{"type":"finalize"}')
+    assert client.final_text() == "<fin>"
+
+
 def test_the_older_error_form_has_three_fields() -> None:
     client = Client(fault="old_errors").start(model="x")
     assert set(client.messages()[0]) == {"tokens", "error_code", "error_message"}
