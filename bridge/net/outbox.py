@@ -19,14 +19,13 @@ import structlog
 from bridge import clock
 from bridge.errors import SinkError
 from bridge.net.spool_files import SpoolFiles, default_root
-from bridge.publish import spool
+from bridge.net.write_ahead import WriteAhead
+from bridge.publish.box import Counts, Entry, Room, Take
 from bridge.publish.contract import Health, Part, Record, Sink
 from bridge.publish.events import CALL_ENDED, CALL_STARTED, Event
-from bridge.publish.outbox import MEMORY_BYTES, Counts, Entry, Outbox, Room, Take
-from bridge.publish.spool import Kind
+from bridge.publish.outbox import Outbox
 
 MAX_SPOOL_BYTES = 4 << 30  # about 30 min of 1000 busy legs; above half of it interims are dropped
-SYNC_EVERY = 0.02  # s between two syncs of the spool: accepted within 100 ms, with room for a slow disk
 TEND_EVERY = 1.0  # s; trimming, group lag, and noticing a lost connection of an idle partition
 BACKOFF_FIRST = 0.05  # s; doubles
 BACKOFF_MAX = 2.0  # s; a Redis that is back is used at most this much later
@@ -79,12 +78,11 @@ class Publisher:
             instance, sink.partition, partitions=sink.partitions, keep_s=keep_s, call_ttl_s=call_ttl_s
         )
         root = Path(spool_path) if spool_path else default_root()
-        self._spool = SpoolFiles(root, instance, keep_s=keep_s, max_bytes=max_spool_bytes)
-        self._dirty = asyncio.Event()
+        files = SpoolFiles(root, instance, keep_s=keep_s, max_bytes=max_spool_bytes)
         self._wake = [asyncio.Event() for _ in range(sink.partitions)]
         self._settled = asyncio.Event()
         self._closing = asyncio.Event()
-        self._spool_error = ""
+        self._disk = WriteAhead(self._outbox, files, self._wake, self._closing)
         self._sink_errors: dict[int, str] = dict.fromkeys(range(sink.partitions), "not connected yet")
         self._health: dict[int, Health] = {}
         self._refused_told = 0
@@ -98,14 +96,13 @@ class Publisher:
             event = self._redact(event)
         entry = self._outbox.offer(event, clock.monotonic())
         if entry is not None:
-            self._write_ahead(entry)
+            self._disk.append(entry)
 
     def remember(self, call: str, ledgers: Mapping[str, Mapping[str, Any]]) -> None:
         """A running call's ledgers so far: kept on disk for its `call.ended` in case this process dies. Not published.
         Every few seconds is often enough."""
         if self._outbox.remember(call, ledgers):
-            self._spool.append(Kind.LEDGER, spool.ledger(call, ledgers))
-            self._dirty.set()
+            self._disk.remember(call, ledgers)
 
     def stats(self) -> PublisherStats:
         """A look at everything."""
@@ -114,45 +111,32 @@ class Publisher:
         return PublisherStats(
             queued=self._outbox.pending,
             accepted=self._outbox.saved_ticket,
-            spooled_bytes=self._spool.size_bytes,
+            spooled_bytes=self._disk.size_bytes,
             lag_s=0.0 if oldest is None else max(0.0, clock.monotonic() - oldest),
-            last_error=self._spool_error or sink_error,
+            last_error=self._disk.error or sink_error,
             is_sink_up=not any(self._sink_errors.values()),
-            is_spool_up=not self._spool_error and self._outbox.room is not Room.FULL,
+            is_spool_up=not self._disk.error and self._outbox.room is not Room.FULL,
             counts=self._outbox.counts,
             health=dict(self._health),
         )
-
-    def _write_ahead(self, entry: Entry) -> None:
-        assert entry.body is not None
-        entry.where = self._spool.append(Kind.EVENT, entry.body)
-        if not self._dirty.is_set():
-            self._dirty.set()
 
     # --- life ---
 
     async def open(self) -> None:
         """Locks and reads the spool. Raises ConfigError. The sink is connected by `run`: calls do not wait for it."""
-        now = clock.monotonic()
-        recovery = await asyncio.to_thread(self._spool.open, now)
-        self._outbox.restore(recovery, now=now)
-        self._spool.append(Kind.SNAPSHOT, spool.snapshot(self._outbox.snapshot()))
-        if recovery.calls:
-            log.info("spool_recovered", n=self._outbox.pending, state=f"{len(recovery.calls)} calls")
-        if recovery.lost_bytes or recovery.damaged:
-            log.warning("spool_damaged", n=recovery.damaged, reason=f"{recovery.lost_bytes} unreadable bytes")
+        await self._disk.open()
 
     async def run(self) -> None:
         """Works until `close`. Cancelling it loses nothing that was accepted."""
         try:
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._keep_spool(), name="spool")
+                tasks.create_task(self._disk.run(), name="spool")
                 for partition in range(self._sink.partitions):
                     tasks.create_task(self._keep_sending(partition), name=f"send-{partition}")
                 tasks.create_task(self._keep_house(), name="outbox-house")
         finally:
             await self._sink.close()
-            self._spool.close()
+            self._disk.close()
 
     async def flush(self, deadline: float) -> bool:
         """Waits until all is confirmed, at most to `deadline` (the loop's clock). False: some is not; it is on disk."""
@@ -167,86 +151,9 @@ class Publisher:
 
     def close(self) -> None:
         """Lets `run` end, after what is buffered has been written to the spool. `flush` first."""
-        for event in (self._closing, self._dirty, self._settled, *self._wake):
+        for event in (self._closing, self._settled, *self._wake):
             event.set()
-
-    # --- the spool ---
-
-    async def _keep_spool(self) -> None:
-        backoff = BACKOFF_FIRST
-        while True:
-            await self._dirty.wait()
-            self._dirty.clear()
-            if await self._save():
-                backoff = BACKOFF_FIRST
-                if self._closing.is_set() and not self._spool.is_dirty:
-                    return
-                await asyncio.sleep(0 if self._closing.is_set() else SYNC_EVERY)
-            elif self._closing.is_set():
-                log.error("spool_abandoned", n=self._outbox.pending, reason=self._spool_error)
-                return
-            else:
-                await self._wait_out(backoff)
-                backoff = min(2 * backoff, BACKOFF_MAX)
-                self._dirty.set()
-            if self._closing.is_set():
-                self._dirty.set()
-
-    async def _save(self) -> bool:
-        now = clock.monotonic()
-        if self._spool.wants_rotation(now):
-            self._spool.rotate(spool.snapshot(self._outbox.snapshot()), now)
-        ticket = self._outbox.last_ticket
-        chunks = self._spool.take_unsaved()
-        try:
-            await asyncio.to_thread(self._spool.save, chunks)
-        except OSError as error:
-            self._spool_failed(error.strerror or str(error))
-        else:
-            self._spool.saved(chunks)
-            self._spool_works()
-        self._signal(self._outbox.made_durable(ticket, is_saved=not self._spool_error))
-        return not self._spool_error
-
-    def _spool_failed(self, reason: str) -> None:
-        """Events go on without it, to the sink at once; if the sink is away too, in memory as far as that goes."""
-        if not self._spool_error:
-            log.error("spool_failed", reason=reason, n=self._outbox.pending)
-        self._spool_error = reason
-        if self._spool.unsaved_bytes > MEMORY_BYTES:
-            self._write_ahead_again()
-        self._measure_room()
-
-    def _write_ahead_again(self) -> None:
-        """What is confirmed need not wait for the disk any longer: memory holds only what is not."""
-        places, again = self._outbox.unspool()
-        self._spool.discard_unsaved()
-        for where in places:
-            self._spool.release(where)
-        self._spool.rotate(spool.snapshot(self._outbox.snapshot()), clock.monotonic())
-        for entry in again:
-            self._write_ahead(entry)
-
-    def _spool_works(self) -> None:
-        if self._spool_error:
-            log.info("spool_restored", n=self._outbox.pending)
-        self._spool_error = ""
-        self._measure_room()
-
-    def _measure_room(self) -> None:
-        size, limit = self._spool.size_bytes, self._spool.max_bytes
-        if size > limit // 2:
-            self._outbox.hurry()
-        if size > limit or (self._spool_error and self._outbox.memory_bytes > MEMORY_BYTES):
-            room = Room.FULL
-        elif self._spool_error or size > limit // 2:
-            room = Room.TIGHT
-        else:
-            room = Room.OPEN
-        if room is not self._outbox.room:
-            tell = log.info if room is Room.OPEN else log.error
-            tell("outbox_room", state=room.name.lower(), n=self._outbox.pending, reason=f"{size} of {limit} bytes")
-        self._outbox.room = room
+        self._disk.stop()
 
     # --- the sink ---
 
@@ -299,7 +206,7 @@ class Publisher:
         before = self._outbox.counts.resumed, self._outbox.counts.crashed_calls
         made = self._outbox.resume(positions, now=clock.monotonic(), now_ms=clock.unix_ms())
         for entry in made:
-            self._write_ahead(entry)
+            self._disk.append(entry)
         resumed, crashed = self._outbox.counts.resumed - before[0], self._outbox.counts.crashed_calls - before[1]
         if resumed:
             log.warning("sink_had_lost_events", n=resumed)
@@ -313,7 +220,7 @@ class Publisher:
             return False
         receipt = await self._sink.write(partition, batch)
         marks = self._outbox.wrote(partition, takes, receipt, now=clock.monotonic())
-        self._mark(marks)
+        self._disk.mark(marks)
         for call, reason in receipt.refused.items():
             log.error("sink_refused_call", call=call, reason=reason)
         if receipt.gaps:
@@ -321,7 +228,7 @@ class Publisher:
         if receipt.refused:
             raise SinkError(next(iter(receipt.refused.values())))
         for entry in self._outbox.release(clock.monotonic()):
-            self._write_ahead(entry)
+            self._disk.append(entry)
         if not self._outbox.pending:
             self._settled.set()
         return True
@@ -339,24 +246,18 @@ class Publisher:
         return Part(take.call, records, take.floor)
 
     async def _read_back(self, call: str, entry: Entry) -> bytes | None:
-        assert entry.where is not None
         try:
-            return await asyncio.to_thread(self._spool.read, entry.where)
+            return await self._disk.read(entry)
         except (OSError, ValueError, KeyError) as error:
             log.error("spool_unreadable", call=call, reason=str(error), n=1)
             self._outbox.lose(call, entry)
             return None
 
-    def _mark(self, marks: dict[str, int]) -> None:
-        if marks:
-            self._spool.append(Kind.MARK, spool.mark(marks))
-            self._dirty.set()
-
     async def _tend(self, partition: int) -> None:
         before = self._health.get(partition, Health())
         health = self._health[partition] = await self._sink.tend(partition)
         if health.is_durable:
-            self._mark(self._outbox.replicated(partition, clock.monotonic()))
+            self._disk.mark(self._outbox.replicated(partition, clock.monotonic()))
         if health.held_up_by and health.held_up_by != before.held_up_by:
             log.warning(
                 "trim_held_up", state=health.held_up_by, n=health.length, reason="a named group has not seen it"
@@ -378,18 +279,9 @@ class Publisher:
 
     async def _keep_house(self) -> None:
         while not self._closing.is_set():
-            now = clock.monotonic()
-            for where in self._outbox.expire(now):
-                self._spool.release(where)
-            try:
-                self._spool.sweep()
-            except OSError as error:
-                log.error("spool_sweep_failed", reason=error.strerror or str(error))
-            self._measure_room()
-            for entry in self._outbox.release(now):
-                self._write_ahead(entry)
-            if self._spool.wants_rotation(now):
-                self._dirty.set()
+            self._disk.tidy()
+            for entry in self._outbox.release(clock.monotonic()):
+                self._disk.append(entry)
             self._tell_refused()
             await self._wait_out(0.05 if self._outbox.room is not Room.OPEN else 0.25)
 
@@ -398,7 +290,3 @@ class Publisher:
         if refused > self._refused_told:
             log.error("events_lost", n=refused - self._refused_told, reason="no room on disk nor in memory")
         self._refused_told = refused
-
-    def _signal(self, partitions: set[int]) -> None:
-        for partition in partitions:
-            self._wake[partition].set()

@@ -9,88 +9,18 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from enum import IntEnum
-from itertools import islice
 
 from bridge.publish import events
 from bridge.publish.books import Book
+from bridge.publish.box import Box, Counts, Entry, Room, Take, Waiting
 from bridge.publish.contract import Position, Receipt
 from bridge.publish.events import Event
 from bridge.publish.spool import Recovery, Where
 
 PRESSED_EVENTS = 2000  # unconfirmed ones; from here on interims wait without a number. About 1 s of 500 calls
 MEMORY_BYTES = 64 << 20  # bodies of unconfirmed events; what is above is read back from the spool
+ENDS_INTERIMS = frozenset({events.TRANSCRIPT_FINAL, events.CALL_ENDED})
 BOUNDARIES = frozenset({events.CALL_STARTED, events.CALL_ENDED})
-
-
-class Room(IntEnum):
-    """How much may still come in."""
-
-    OPEN = 0
-    TIGHT = 1
-    "Interims wait, and are dropped when their final comes."
-    FULL = 2
-    "Only the start and end of calls are taken: the rest is lost, and counted."
-
-
-@dataclass(slots=True, eq=False)
-class Entry:
-    """A numbered event."""
-
-    seq: int
-    at_ms: int
-    type: str
-    body: bytes | None
-    "None: to be read back from `where`."
-    made: float
-    ticket: int
-    where: Where | None = None
-
-
-@dataclass(slots=True, eq=False)
-class Box:
-    """One call's events, in order: `kept` (confirmed) then `pending`."""
-
-    call: str
-    partition: int
-    book: Book = field(default_factory=Book)
-    held: int = 0
-    "The sink has confirmed so far."
-    next_seq: int = 1
-    last_ms: int = 0
-    is_dead: bool = False
-    "Left by a process that died; to be ended once the sink has said how far it holds it."
-    kept: deque[Entry] = field(default_factory=deque)
-    pending: deque[Entry] = field(default_factory=deque)
-
-
-@dataclass(frozen=True, slots=True)
-class Take:
-    """What goes into a batch from one call."""
-
-    call: str
-    entries: list[Entry]
-    floor: int
-
-
-@dataclass(slots=True)
-class Counts:
-    """What happened so far."""
-
-    numbered: int = 0
-    confirmed: int = 0
-    conflated: int = 0
-    "Interims that a newer revision or their final replaced before they had a number."
-    refused: int = 0
-    "Events lost because there was no room on disk nor in memory."
-    late: int = 0
-    "Events offered after their call's end: a bug of ours."
-    resumed: int = 0
-    "Events published again because a failover had lost them."
-    gaps: int = 0
-    "Numbers missing in a stream because nobody had them any more."
-    crashed_calls: int = 0
 
 
 class Outbox:
@@ -123,7 +53,7 @@ class Outbox:
         self._memory_limit_bytes = memory_bytes
         self._boxes: dict[str, Box] = {}
         self._ready: list[dict[str, Box]] = [{} for _ in range(partitions)]
-        self._waiting: dict[tuple[str, str, str], tuple[Event, float]] = {}
+        self._waiting = Waiting()
         self._undurable: deque[tuple[Box, Entry]] = deque()
         self._unreplicated: list[dict[str, Box]] = [{} for _ in range(partitions)]
         self._confirmed: deque[tuple[float, Box, int]] = deque()
@@ -145,10 +75,10 @@ class Outbox:
             return None
         if event.type == events.TRANSCRIPT_INTERIM:
             if self.is_pressed:
-                self._wait(event, now)
+                self.counts.conflated += self._waiting.put(event, now)
                 return None
-        elif event.type == events.TRANSCRIPT_FINAL or event.type == events.CALL_ENDED:
-            self._drop_waiting(event)
+        elif event.type in ENDS_INTERIMS:
+            self.counts.conflated += self._waiting.drop_stale(event)
         if self.room is Room.FULL and event.type not in BOUNDARIES:
             self.counts.refused += 1
             return None
@@ -158,25 +88,7 @@ class Outbox:
         """Interims that waited and may have their number now. At half the limit, so that it does not flap."""
         if not self._waiting or self.room is not Room.OPEN or self.pending >= self._pressed_events // 2:
             return []
-        waiting, self._waiting = self._waiting, {}
-        return [self._number(self._box(event.call), event, made) for event, made in waiting.values()]
-
-    def _wait(self, event: Event, now: float) -> None:
-        key = (event.call, event.leg, str(event.data.get("utterance", "")))
-        if self._waiting.pop(key, None) is not None:
-            self.counts.conflated += 1
-        self._waiting[key] = (event, now)
-
-    def _drop_waiting(self, event: Event) -> None:
-        if not self._waiting:
-            return
-        if event.type == events.CALL_ENDED:
-            stale = [key for key in self._waiting if key[0] == event.call]
-        else:
-            stale = [(event.call, event.leg, str(event.data.get("utterance", "")))]
-        for key in stale:
-            if self._waiting.pop(key, None) is not None:
-                self.counts.conflated += 1
+        return [self._number(self._box(event.call), event, made) for event, made in self._waiting.take_all()]
 
     def _number(self, box: Box, event: Event, now: float) -> Entry:
         self._ticket += 1
@@ -431,13 +343,3 @@ class Outbox:
     def oldest(self) -> float | None:
         """When the oldest unconfirmed event was made; None: there is none."""
         return min((box.pending[0].made for box in self._boxes.values() if box.pending), default=None)
-
-    def confirmed_seq(self, call: str) -> int:
-        """How far a call is confirmed."""
-        box = self._boxes.get(call)
-        return box.held if box else 0
-
-    def entries(self, call: str, n: int) -> list[Entry]:
-        """The first `n` unconfirmed events of a call."""
-        box = self._boxes.get(call)
-        return list(islice(box.pending, n)) if box else []

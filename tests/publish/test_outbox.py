@@ -5,9 +5,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from bridge.publish import events
+from bridge.publish.box import Entry, Room, Take
 from bridge.publish.contract import Position, Receipt
 from bridge.publish.events import Event
-from bridge.publish.outbox import Entry, Outbox, Room, Take
+from bridge.publish.outbox import Outbox
 from bridge.publish.spool import Kind, Recovery, Where, frame, mark, snapshot
 
 

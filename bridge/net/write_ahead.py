@@ -1,0 +1,179 @@
+"""The loop between the outbox and the spool on disk: what is numbered is written, and synced in a thread."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+import structlog
+
+from bridge import clock
+from bridge.net.spool_files import SpoolFiles
+from bridge.publish import spool
+from bridge.publish.box import Entry, Room
+from bridge.publish.outbox import MEMORY_BYTES, Outbox
+from bridge.publish.spool import Kind
+
+SYNC_EVERY = 0.02  # s between two syncs: an event is accepted within 100 ms, with room for a slow disk
+RETRY_FIRST = 0.05  # s after a write that failed; doubles
+RETRY_MAX = 2.0
+
+log = structlog.get_logger()
+
+
+class WriteAhead:
+    """Appends never wait. `run` saves; After each save the partitions are woken that have something to send."""
+
+    def __init__(self, outbox: Outbox, files: SpoolFiles, wake: list[asyncio.Event], closing: asyncio.Event) -> None:
+        self._outbox = outbox
+        self._files = files
+        self._wake = wake
+        self._closing = closing
+        self._dirty = asyncio.Event()
+        self.error = ""
+        "Why the disk does not take anything; empty: it does."
+
+    @property
+    def size_bytes(self) -> int:
+        """On disk, and on the way there."""
+        return self._files.size_bytes
+
+    async def open(self) -> None:
+        """Locks the spool and reads what earlier processes left into the outbox. Raises ConfigError."""
+        now = clock.monotonic()
+        recovery = await asyncio.to_thread(self._files.open, now)
+        self._outbox.restore(recovery, now=now)
+        self._files.append(Kind.SNAPSHOT, spool.snapshot(self._outbox.snapshot()))
+        if recovery.calls:
+            log.info("spool_recovered", n=self._outbox.pending, state=f"{len(recovery.calls)} calls")
+        if recovery.lost_bytes or recovery.damaged:
+            log.warning("spool_damaged", n=recovery.damaged, reason=f"{recovery.lost_bytes} unreadable bytes")
+
+    def append(self, entry: Entry) -> None:
+        """A numbered event."""
+        assert entry.body is not None
+        entry.where = self._files.append(Kind.EVENT, entry.body)
+        self._dirty.set()
+
+    def mark(self, marks: Mapping[str, int]) -> None:
+        """The sink has confirmed so far."""
+        if marks:
+            self._files.append(Kind.MARK, spool.mark(marks))
+            self._dirty.set()
+
+    def remember(self, call: str, ledgers: Mapping[str, Mapping[str, Any]]) -> None:
+        """A running call's ledgers."""
+        self._files.append(Kind.LEDGER, spool.ledger(call, ledgers))
+        self._dirty.set()
+
+    async def read(self, entry: Entry) -> bytes:
+        """An event's bytes from disk. Raises OSError, ValueError or KeyError when they are gone."""
+        assert entry.where is not None
+        return await asyncio.to_thread(self._files.read, entry.where)
+
+    async def run(self) -> None:
+        """Until `closing` is set and all is saved, or cannot be."""
+        retry = RETRY_FIRST
+        while True:
+            await self._dirty.wait()
+            self._dirty.clear()
+            if await self._save():
+                retry = RETRY_FIRST
+                if self._closing.is_set() and not self._files.is_dirty:
+                    return
+                await asyncio.sleep(0 if self._closing.is_set() else SYNC_EVERY)
+            elif self._closing.is_set():
+                log.error("spool_abandoned", n=self._outbox.pending, reason=self.error)
+                return
+            else:
+                await self._pause(retry)
+                retry = min(2 * retry, RETRY_MAX)
+                self._dirty.set()
+            if self._closing.is_set():
+                self._dirty.set()
+
+    def stop(self) -> None:
+        """`closing` has been set."""
+        self._dirty.set()
+
+    def tidy(self) -> None:
+        """Lets go of what is needed no more, and looks how much room there is. A few times a second."""
+        now = clock.monotonic()
+        for where in self._outbox.expire(now):
+            self._files.release(where)
+        try:
+            self._files.sweep()
+        except OSError as error:
+            log.error("spool_sweep_failed", reason=error.strerror or str(error))
+        self._measure_room()
+        if self._files.wants_rotation(now):
+            self._dirty.set()
+
+    def close(self) -> None:
+        """Gives files and locks back."""
+        self._files.close()
+
+    async def _pause(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout_at(clock.monotonic() + seconds):
+                await self._closing.wait()
+        except TimeoutError:
+            pass
+
+    async def _save(self) -> bool:
+        now = clock.monotonic()
+        if self._files.wants_rotation(now):
+            self._files.rotate(spool.snapshot(self._outbox.snapshot()), now)
+        ticket = self._outbox.last_ticket
+        chunks = self._files.take_unsaved()
+        try:
+            await asyncio.to_thread(self._files.save, chunks)
+        except OSError as error:
+            self._failed(error.strerror or str(error))
+        else:
+            self._files.saved(chunks)
+            self._works()
+        for partition in self._outbox.made_durable(ticket, is_saved=not self.error):
+            self._wake[partition].set()
+        return not self.error
+
+    def _failed(self, reason: str) -> None:
+        """Events go on without it, to the sink at once; if the sink is away too, in memory as far as that goes."""
+        if not self.error:
+            log.error("spool_failed", reason=reason, n=self._outbox.pending)
+        self.error = reason
+        if self._files.unsaved_bytes > MEMORY_BYTES:
+            self._append_again()
+        self._measure_room()
+
+    def _append_again(self) -> None:
+        """What is confirmed need not wait for the disk any longer: memory holds only what is not."""
+        places, again = self._outbox.unspool()
+        self._files.discard_unsaved()
+        for where in places:
+            self._files.release(where)
+        self._files.rotate(spool.snapshot(self._outbox.snapshot()), clock.monotonic())
+        for entry in again:
+            self.append(entry)
+
+    def _works(self) -> None:
+        if self.error:
+            log.info("spool_restored", n=self._outbox.pending)
+        self.error = ""
+        self._measure_room()
+
+    def _measure_room(self) -> None:
+        size, limit = self._files.size_bytes, self._files.max_bytes
+        if size > limit // 2:
+            self._outbox.hurry()
+        if size > limit or (self.error and self._outbox.memory_bytes > MEMORY_BYTES):
+            room = Room.FULL
+        elif self.error or size > limit // 2:
+            room = Room.TIGHT
+        else:
+            room = Room.OPEN
+        if room is not self._outbox.room:
+            tell = log.info if room is Room.OPEN else log.error
+            tell("outbox_room", state=room.name.lower(), n=self._outbox.pending, reason=f"{size} of {limit} bytes")
+        self._outbox.room = room
