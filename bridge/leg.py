@@ -219,6 +219,7 @@ class Leg:
         if self._row >= 0:
             self._turns.finalized(math.inf, now)
             self._publish_turns()
+            self._count(now)
         self._party.leg_done(self, now)
 
     # -- what an ingress and the API say ----------------------------------------------------------------------------
@@ -304,6 +305,7 @@ class Leg:
         was_open = self._gate_state["state"] == "open"
         self._gate_state = {"state": "open" if change.is_open else "closed", "cause": cause, "since": round(since, 3)}
         log.debug("gate", call=self._party.id, leg=self.id, state=self._gate_state["state"], reason=change.reason)
+        self._wiring.metrics.gate_changes.add(1, str(cause or "open"))
         self._publish(events.leg_gate, cause=None if cause is None else str(cause), since=since)
         if was_open and not change.is_open and self._closed_at is None:
             self._stt.transcriber.finalize(now)
@@ -352,10 +354,9 @@ class Leg:
             elif isinstance(event, Finalized):
                 self._turns.finalized(event.through, now)
             elif isinstance(event, Lost):
-                log.warning("stt lost", call=self._party.id, leg=self.id, provider=event.provider, reason=event.reason)
+                self._wiring.metrics.stt_lost.add(1, event.provider, _reason_class(event.reason))
                 self._publish(events.stt_lost, provider=event.provider, reason=event.reason)
             elif isinstance(event, Restored):
-                log.info("stt restored", call=self._party.id, leg=self.id, provider=event.provider)
                 gap, replayed = event.gap_s, event.replayed_s
                 self._publish(
                     events.stt_restored, provider=event.provider, reason="reconnected", gap_s=gap, replayed_s=replayed
@@ -379,6 +380,7 @@ class Leg:
         )
 
     def _on_final(self, event: Final, now: float) -> None:
+        self._wiring.metrics.finals.add(1, event.provider)
         turn = self._turns.final(event.text, event.start, event.end, now)
         self._publish(
             events.transcript_final,
@@ -427,6 +429,18 @@ class Leg:
 
     # -- books --------------------------------------------------------------------------------------------------------
 
+    def _count(self, now: float) -> None:
+        """The finished leg's books into the process's counters."""
+        metrics, ledger = self._wiring.metrics, self.ledger(now)
+        metrics.packets.add_all({kind: float(n) for kind, n in ledger["packets"].items()})
+        if self._books is not None:
+            metrics.packets.add_all({"foreign": self._books.foreign, "malformed": self._books.malformed})
+        fates = {name.removesuffix("_s"): ledger[name] for name in ("received_s", "sent_s", "concealed_s", "lost_s")}
+        metrics.audio.add_all(fates)
+        metrics.audio.add_all({f"withheld_{cause}": s for cause, s in ledger["withheld_s"].items()})
+        metrics.keepalives.add(ledger["keepalives"], self._stt_settings.provider)
+        metrics.sessions_opened.add(ledger["sessions"], self._stt_settings.provider)
+
     def idle_for(self, now: float) -> float:
         """Seconds since its last packet, or since its start."""
         return 0.0 if self._row < 0 else now - float(self._wiring.plane.lanes.last_arrival[self._row])
@@ -467,6 +481,12 @@ class Leg:
             "finals": spent.finals,
             "packets": books.packets,
         }
+
+
+def _reason_class(reason: str) -> str:
+    """A label with few values: the status or code that a reason begins with, else `connection`."""
+    first = reason.partition(" ")[0]
+    return first if first.isdecimal() and len(first) <= 4 and first != "0" else "connection"
 
 
 def _s(seconds: float) -> float:

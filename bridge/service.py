@@ -116,20 +116,24 @@ class Service:
 
     def open_call(self, offer: CallOffer, control: CallControl, now: float) -> Call:
         """See `Host`."""
-        if self._is_draining:
-            raise CapacityError("draining", retry_after=30)
-        if self._busy >= BUSY_LIMIT:
-            raise CapacityError("the media plane is at its limit")
-        self._admit(len(offer.legs))
-        call = Call(
-            offer,
-            plan=plan_for(offer, self._settings),
-            control=control,
-            wiring=self._wiring,
-            admit=self._admit,
-            on_over=self._forget,
-            now=now,
-        )
+        try:
+            if self._is_draining:
+                raise CapacityError("draining", retry_after=30)
+            if self._busy >= BUSY_LIMIT:
+                raise CapacityError("the media plane is at its limit")
+            self._admit(len(offer.legs))
+            call = Call(
+                offer,
+                plan=plan_for(offer, self._settings),
+                control=control,
+                wiring=self._wiring,
+                admit=self._admit,
+                on_over=self._forget,
+                now=now,
+            )
+        except CapacityError as error:
+            self._metrics.calls_refused.add(1, offer.ingress, str(error))
+            raise
         self._calls[call.id] = call
         self._idle.clear()
         return call
