@@ -219,7 +219,8 @@ def content(body: Body | None) -> list[tuple[str, str]]:
     return [("Content-Type", body.content_type)] if body else []
 
 
-def contact_value(flow: Flow, params: str = "") -> str:
-    """Our Contact on a flow, with header parameters as they are."""
+def contact_value(flow: Flow, params: str = "", *, scheme: str = "sip") -> str:
+    """Our Contact on a flow, with header parameters as they are. `scheme` sips where the request was (RFC 3261
+    12.1.1)."""
     transport = "" if flow.transport == "udp" else f";transport={flow.transport}"
-    return f"<sip:callbridge@{bracketed(flow.local[0])}:{flow.local[1]}{transport}>{params}"
+    return f"<{scheme}:callbridge@{bracketed(flow.local[0])}:{flow.local[1]}{transport}>{params}"

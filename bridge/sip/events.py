@@ -122,6 +122,8 @@ class Refused:
     status: int
     reason: str
     is_initial: bool
+    response: Response | None = None
+    "None where nothing came."
 
 
 @dataclass(frozen=True, slots=True)

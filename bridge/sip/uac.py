@@ -141,7 +141,7 @@ class Uac:
         if dialog is None:
             self._finish(transaction, 408, None, now)
         elif dialog.own_invite is not None and dialog.own_invite.transaction is transaction:
-            self._invite_failed(dialog, 408, "Request Timeout", now)
+            self._invite_failed(dialog, 408, "Request Timeout", None, now)
 
     def forget(self, transaction: ClientTransaction) -> None:
         """The transaction is over."""
@@ -158,7 +158,7 @@ class Uac:
         elif response.status < 300:
             self._invite_succeeded(dialog, transaction, response, now)
         elif own is not None:
-            self._invite_failed(dialog, response.status, response.reason, now)
+            self._invite_failed(dialog, response.status, response.reason, response, now)
 
     def _invite_succeeded(self, dialog: Dialog, transaction: ClientTransaction, response: Response, now: float) -> None:
         core, own, tag = self._core, dialog.own_invite, response.to.tag
@@ -231,7 +231,7 @@ class Uac:
         ]
         return serialise(start, headers)
 
-    def _invite_failed(self, dialog: Dialog, status: int, reason: str, now: float) -> None:
+    def _invite_failed(self, dialog: Dialog, status: int, reason: str, response: Response | None, now: float) -> None:
         own, dialog.own_invite = dialog.own_invite, None
         if own is None or dialog.phase in (Phase.ENDING, Phase.ENDED):
             return
@@ -239,10 +239,10 @@ class Uac:
             was_given_up = dialog.phase is Phase.CANCELLING
             self._core.end(dialog, EndReason.LOCAL, is_told=not was_given_up)
             if not was_given_up:
-                self._core.events.append(Refused(dialog.id, status, reason, True))
+                self._core.events.append(Refused(dialog.id, status, reason, True, response))
             return
         if not own.is_refresh:
-            self._core.events.append(Refused(dialog.id, status, reason, False))
+            self._core.events.append(Refused(dialog.id, status, reason, False, response))
         if status in GONE:
             self.bye(dialog, EndReason.TIMEOUT if status == 408 else EndReason.FAILED, now)
         elif dialog.wants_bye:

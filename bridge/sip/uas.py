@@ -223,7 +223,8 @@ class Uas:
         core, request, transaction = self._core, pending.request, pending.transaction
         is_initial = dialog.phase is Phase.INVITED
         if is_initial:
-            dialog.contact = contact_value(dialog.flow, contact_params)
+            scheme = "sips" if scheme_of(request.uri) == "sips" else "sip"
+            dialog.contact = contact_value(dialog.flow, contact_params, scheme=scheme)
             dialog.move(Phase.ANSWERED)
         else:
             dialog.refresh_target(request)

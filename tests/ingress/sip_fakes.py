@@ -108,9 +108,9 @@ def settings(**sip: object) -> Settings:
 class Client:
     """Places calls over real sockets and remembers what came of them."""
 
-    def __init__(self) -> None:
+    def __init__(self, **kwargs: object) -> None:
         self.endpoint = Endpoint(Identity(), make_token=lambda: secrets.token_hex(8))
-        self.driver = SipDriver(self.endpoint, self._on_event)
+        self.driver = SipDriver(self.endpoint, self._on_event, **kwargs)  # type: ignore[arg-type]
         self.events: list[Event] = []
         self._changed = asyncio.Event()
 

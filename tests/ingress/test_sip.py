@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import ssl
+from pathlib import Path
+
 import pytest
+
 from bridge.errors import ConfigError
 from bridge.sip import sdp as sdp_model
+from bridge.sip.auth import digest, digest_params
 from bridge.sip.events import Body
-
 from tests.ingress.sip_fakes import AUDIO, Answered, Client, Ended, FakeHost, Refused, port_of, sdp, served
 from tests.ingress.sip_fakes import settings as make_settings
+from tests.net.test_sip_transports import make_certificate
 
 
 async def call(client: Client, ingress, transport: str = "udp", body: bytes | None = None, **kwargs) -> str:
@@ -17,7 +23,7 @@ async def call(client: Client, ingress, transport: str = "udp", body: bytes | No
     dialog = client.endpoint.invite(
         "sip:queue@127.0.0.1",
         flow,
-        0.0 if flow is None else client_now(),
+        client_now(),
         from_="sip:alice@example.com",
         body=content,
         **kwargs,
@@ -27,8 +33,6 @@ async def call(client: Client, ingress, transport: str = "udp", body: bytes | No
 
 
 def client_now() -> float:
-    import asyncio
-
     return asyncio.get_running_loop().time()
 
 
@@ -229,3 +233,92 @@ async def test_every_address_that_cannot_be_bound_is_named() -> None:
         with pytest.raises(ConfigError) as caught:
             await make_sip_ingress(make_settings(listen=listen), FakeHost()).open()
     assert len(caught.value.problems) == 4
+
+
+async def test_with_users_a_call_needs_credentials_and_a_probe_does_not() -> None:
+    host = FakeHost()
+    async with served(host, users={"sbc": "s3cret"}) as (ingress, client):
+        await call(client, ingress)
+        refused = await client.wait_for(Refused)
+        assert refused.status == 401
+        params = digest_params(refused.response.headers.get("WWW-Authenticate"))
+        uri = "sip:queue@127.0.0.1"
+        answer = digest(
+            "SHA-256", username="sbc", realm=params["realm"], password="s3cret", method="INVITE", uri=uri,
+            nonce=params["nonce"], nc="00000001", cnonce="c", qop="auth",
+        )  # fmt: skip
+        line = (
+            f'Digest username="sbc", realm="{params["realm"]}", nonce="{params["nonce"]}", uri="{uri}", qop=auth, '
+            f'nc=00000001, cnonce="c", algorithm=SHA-256, response="{answer}"'
+        )
+        dialog = await call(client, ingress, headers=[("Authorization", line)])
+        await client.wait_for(Answered)
+        # within the call nothing is challenged any more
+        client.endpoint.hang_up(dialog, client_now())
+        client.driver.pump()
+        await client.wait_for(Ended)
+    assert len(host.calls) == 1
+
+
+async def test_a_sips_call_over_tls_is_answered_with_a_sips_contact(tmp_path: Path) -> None:
+    pem, key = make_certificate(tmp_path)
+    trust = ssl.create_default_context(cafile=pem)
+    trust.check_hostname = False
+    host = FakeHost()
+    async with served(host, listen=("tls:127.0.0.1:0",), certificate=pem, private_key=key) as (ingress, plain):
+        client = Client(client_tls=trust)
+        flow = await client.driver.connect("tls", "127.0.0.1", port_of(ingress, "tls"))
+        dialog = client.endpoint.invite(
+            "sips:queue@127.0.0.1", flow, client_now(), from_="sips:alice@example.com", body=Body(sdp(AUDIO))
+        )
+        client.driver.pump()
+        answered = await client.wait_for(Answered)
+        assert answered.response.headers.get("Contact").startswith("<sips:callbridge@127.0.0.1:")
+        client.endpoint.hang_up(dialog, client_now())
+        client.driver.pump()
+        await client.wait_for(Ended)
+        await client.driver.close()
+        assert plain.events == []
+    assert host.calls[0].reasons == ["hangup"]
+
+
+async def test_require_100rel_is_met_by_answering_without_a_provisional_response() -> None:
+    host = FakeHost()
+    async with served(host) as (ingress, client):
+        await call(client, ingress, headers=[("Require", "100rel")])
+        await client.wait_for(Answered)
+    assert [type(event) for event in client.events] == [Answered]
+
+
+async def test_draining_refuses_new_calls_and_probes_while_running_calls_go_on() -> None:
+    host = FakeHost()
+    async with served(host) as (ingress, client):
+        dialog = await call(client, ingress)
+        await client.wait_for(Answered)
+        host.is_accepting = False
+        await call(client, ingress)
+        assert (await client.wait_for(Refused)).response.headers.get("Retry-After") == "5"
+        await reoffer(client, dialog, sdp(AUDIO, version=2), 3)
+        client.endpoint.hang_up(dialog, client_now())
+        client.driver.pump()
+        await client.wait_for(Ended)
+
+
+async def test_a_host_that_fails_costs_its_own_call_only() -> None:
+    class BrokenHost(FakeHost):
+        def open_call(self, offer, control, now):
+            if offer.from_ == "sip:bad@example.com":
+                raise ZeroDivisionError
+            return super().open_call(offer, control, now)
+
+    host = BrokenHost()
+    async with served(host) as (ingress, client):
+        flow = await client.driver.connect("udp", "127.0.0.1", port_of(ingress, "udp"))
+        client.endpoint.invite(
+            "sip:q@127.0.0.1", flow, client_now(), from_="sip:bad@example.com", body=Body(sdp(AUDIO))
+        )
+        client.driver.pump()
+        assert (await client.wait_for(Refused)).status == 500
+        await call(client, ingress)
+        await client.wait_for(Answered)
+        assert ingress.endpoint.n_dialogs == 1
