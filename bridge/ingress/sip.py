@@ -94,7 +94,8 @@ class SipIngress:
         if call is None or call.call is None:
             return
         if isinstance(event, Accepted) and event.is_initial:
-            call.call.answered(now)
+            if not call.is_joined:
+                call.call.answered(now)
         elif isinstance(event, Reoffer):
             self._reoffered(call, event, now)
         elif isinstance(event, Confirmed) and call.is_offered_by_us:
@@ -103,7 +104,10 @@ class SipIngress:
                 self.endpoint.hang_up(event.dialog, now, reason=EndReason.FAILED)
         elif isinstance(event, Ended):
             del self._calls[event.dialog]
-            call.call.ended(REASONS[event.reason], now)
+            if self._siblings(call):
+                call.leave(now)
+            else:
+                call.call.ended(REASONS[event.reason], now)
 
     def _incoming(self, event: IncomingCall, now: float) -> None:
         try:
@@ -136,8 +140,16 @@ class SipIngress:
             call.call.ended("refused", now)
 
     def _hang_up(self, dialog: str) -> None:
-        self.endpoint.hang_up(dialog, asyncio.get_running_loop().time())
+        now, call = asyncio.get_running_loop().time(), self._calls.get(dialog)
+        for each in [dialog, *(other.dialog for other in (self._siblings(call) if call else []))]:
+            self.endpoint.hang_up(each, now)
         self.driver.pump()
+
+    def _siblings(self, call: SipCall) -> list[SipCall]:
+        """The other dialogs of the same call: CUCM sends near and far end in one each."""
+        if call.fork is None:
+            return []
+        return [other for other in self._calls.values() if other is not call and other.fork and other.call is call.call]
 
     def _id_of(self, dialog: str) -> str:
         call = self._calls.get(dialog)

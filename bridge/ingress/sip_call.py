@@ -24,6 +24,8 @@ from bridge.sip.sdp import Description, Media
 from bridge.sip.syntax import parse_name_addr
 
 log = structlog.get_logger()
+FORK_ID = "cisco_refci"
+"Correlation by which the second INVITE of a forked call finds the first."
 MAX_LEGS = 8
 "Audio m-lines taken of one recording session."
 
@@ -49,8 +51,11 @@ class SipCall:
         self.dialog = dialog
         self.is_recording = is_recording(request, parts)
         self.call: IngressCall | None = None
+        self.is_joined = False
+        "The legs were added to the call of an earlier dialog."
         self.is_offered_by_us = False
         "Our 200 carried the offer; the ACK must bring the answer."
+        self.fork = siprec.fork_of(request)
         self._request = request
         self._source = flow.remote[0]
         self._settings = settings
@@ -85,10 +90,21 @@ class SipCall:
         if not taken:
             raise SdpError("no audio stream that we can take")
         offers = [self._leg_offer(line, description, n) for n, line in enumerate(self._lines) if line.stream]
-        self.call = host.open_call(self._call_offer(tuple(offers)), self, now)
-        for line, leg in zip(taken, self.call.legs, strict=True):
-            line.leg = leg
+        self.call = host.find_call(FORK_ID, self.fork.call) if self.fork else None
+        if self.call is not None:
+            self.is_joined = True
+            taken[0].leg = self.call.add_leg(offers[0], now)
+        else:
+            self.call = host.open_call(self._call_offer(tuple(offers)), self, now)
+            for line, leg in zip(taken, self.call.legs, strict=True):
+                line.leg = leg
         return self._answer(description)
+
+    def leave(self, now: float) -> None:
+        """The legs of this dialog end, the call goes on with those of another."""
+        for line in self._lines:
+            if line.leg is not None:
+                line.leg.ended(now)
 
     def _line(self, media: Media, n: int, before: Line | None = None) -> Line:
         kept = before.stream if before is not None else None
@@ -109,7 +125,8 @@ class SipCall:
 
     def _party(self, media: Media | None, n: int) -> Party:
         if not self.is_recording:
-            return Party(role="caller", participant=self._from())
+            role = self.fork.role if self.fork else "caller"
+            return Party(role=role, participant=self._from())
         return self._recording.party(media, n) if media is not None else Party()
 
     def _from(self) -> str:
@@ -136,6 +153,8 @@ class SipCall:
         for name, value in self._request.headers:
             headers.setdefault(name.lower(), value)
         correlation = {"sip_call_id": self._request.call_id}
+        if self.fork:
+            correlation[FORK_ID] = self.fork.call
         if self._recording.session_id:
             correlation["siprec_session_id"] = self._recording.session_id
         for name in self._settings.sip.correlation_headers:

@@ -10,9 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
+from bridge.sip.message import Request
 from bridge.sip.multipart import Part
 from bridge.sip.recording import Metadata, Speaker, is_metadata, role_of
 from bridge.sip.sdp import Media
+from bridge.sip.syntax import parse_params, split_outside
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,26 @@ class Recording:
             if fnmatchcase(speaker.aor, pattern) or fnmatchcase(aor, pattern):
                 return role
         return role_of(speaker)
+
+
+@dataclass(frozen=True, slots=True)
+class Fork:
+    """One of the two INVITEs by which CUCM's built-in bridge sends one call: near end and far end of the recorded phone
+    (Cisco "SIP header extensions for recording": x-nearend, x-farend, x-refci in From)."""
+
+    call: str
+    "x-refci, the same in both."
+    role: str
+
+
+def fork_of(request: Request) -> Fork | None:
+    """None for any other INVITE."""
+    params = parse_params(split_outside(request.from_.uri, ";")[1:]) | request.from_.params
+    call = params.get("x-refci", "")
+    if not call or not {"x-nearend", "x-farend"} & params.keys():
+        return None
+    # the phone that is recorded is the agent's
+    return Fork(call[:64], "agent" if "x-nearend" in params else "caller")
 
 
 def is_held(media: Media) -> bool:

@@ -169,10 +169,13 @@ class Core:
         """The dialog a request belongs to, seen from our side (12.2.2)."""
         return self.by_key.get((request.call_id, request.to.tag, request.from_.tag))
 
-    def end(self, dialog: Dialog, reason: EndReason, *, is_told: bool = False) -> None:
+    def end(self, dialog: Dialog, reason: EndReason, now: float, *, is_told: bool = False) -> None:
         """The dialog is over: forgets it and, unless `is_told` already, says so."""
         if dialog.phase is Phase.ENDED:
             return
+        pending, dialog.pending = dialog.pending, None
+        if pending is not None:  # 15.1.2: what still waits is terminated
+            self.respond(dialog, pending.request, pending.transaction, 487, now)
         dialog.move(Phase.ENDED)
         dialog.unacknowledged = dialog.refresh_at = dialog.expires_at = None
         self.dialogs.pop(dialog.id, None)

@@ -138,7 +138,7 @@ class Endpoint:
         self._core.counters[f"refused_{status}"] += 1
         self._core.respond(found, pending.request, pending.transaction, status, now, headers=list(headers))
         if found.phase is Phase.INVITED:
-            self._core.end(found, EndReason.LOCAL, is_told=True)
+            self._core.end(found, EndReason.LOCAL, now, is_told=True)
 
     # -- calls that we place -------------------------------------------------------------------------------------
 

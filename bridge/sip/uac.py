@@ -77,7 +77,7 @@ class Uac:
         dialog.move(Phase.ENDING)
         dialog.end_reason, dialog.unacknowledged = reason, None
         timers.start(dialog, 0, is_refresher=False, now=now)
-        self.request(dialog, "BYE", now, on_final=lambda *_: self._core.end(dialog, dialog.end_reason))
+        self.request(dialog, "BYE", now, on_final=lambda *seen: self._core.end(dialog, dialog.end_reason, seen[2]))
 
     def cancel(self, dialog: Dialog, now: float) -> None:
         """Gives our INVITE up. CANCEL waits for a first provisional response (9.1)."""
@@ -214,7 +214,9 @@ class Uac:
         self._core.by_key[other.key] = other
         self._core.send(other.build("ACK", self._core.make_token(), cseq=response.cseq), other.next_hop())
         other.move(Phase.ENDING)
-        self.request(other, "BYE", now, on_final=lambda *_: self._core.end(other, EndReason.LOCAL, is_told=True))
+        self.request(
+            other, "BYE", now, on_final=lambda *seen: self._core.end(other, EndReason.LOCAL, seen[2], is_told=True)
+        )
 
     def _ack_failure(self, dialog: Dialog, transaction: ClientTransaction, response: Response) -> bytes:
         """ACK to a non-2xx: the INVITE's own branch and route, the response's To (17.1.1.3)."""
@@ -237,7 +239,7 @@ class Uac:
             return
         if own.is_initial:
             was_given_up = dialog.phase is Phase.CANCELLING
-            self._core.end(dialog, EndReason.LOCAL, is_told=not was_given_up)
+            self._core.end(dialog, EndReason.LOCAL, now, is_told=not was_given_up)
             if not was_given_up:
                 self._core.events.append(Refused(dialog.id, status, reason, True, response))
             return

@@ -159,9 +159,10 @@ class Uas:
             core.flush(transaction)
             return
         core.respond(dialog, request, transaction, 200, now)
-        self._terminate_pending(dialog, now)
         if dialog.phase is Phase.INVITED:
-            core.end(dialog, EndReason.CANCELLED)
+            core.end(dialog, EndReason.CANCELLED, now)
+        else:
+            self._terminate_pending(dialog, now)
 
     def _terminate_pending(self, dialog: Dialog, now: float) -> None:
         pending, dialog.pending = dialog.pending, None
@@ -186,8 +187,7 @@ class Uas:
             core.respond(dialog, request, transaction, refusal.status, now, headers=refusal.headers)
         elif request.method == "BYE":
             core.respond(dialog, request, transaction, 200, now)
-            self._terminate_pending(dialog, now)
-            core.end(dialog, EndReason.BYE if dialog.phase is not Phase.ENDING else dialog.end_reason)
+            core.end(dialog, EndReason.BYE if dialog.phase is not Phase.ENDING else dialog.end_reason, now)
         elif request.method in ("INVITE", "UPDATE"):
             self._receive_offer(dialog, request, transaction, now)
         elif request.method == "PRACK":

@@ -322,3 +322,46 @@ async def test_a_host_that_fails_costs_its_own_call_only() -> None:
         await call(client, ingress)
         await client.wait_for(Answered)
         assert ingress.endpoint.n_dialogs == 1
+
+
+async def test_the_two_invites_of_a_cisco_phone_are_one_call_that_lasts_as_long_as_one_of_them() -> None:
+    host = FakeHost()
+    async with served(host) as (ingress, client):
+        flow = await client.driver.connect("udp", "127.0.0.1", port_of(ingress, "udp"))
+        dialogs = []
+        for end in ("x-nearend", "x-farend"):
+            dialogs.append(
+                client.endpoint.invite(
+                    "sip:rec@127.0.0.1", flow, client_now(), from_=f"<sip:3001@192.0.2.1;{end};x-refci=2796>",
+                    body=Body(sdp(AUDIO)),
+                )
+            )  # fmt: skip
+            client.driver.pump()
+        await client.wait_for(Answered, n=2)
+        (made,) = host.calls
+        assert [leg.role for leg in made.legs] == ["agent", "caller"]
+        assert made.offer.correlation["cisco_refci"] == "2796"
+        assert len(made.answers) == 1
+        client.endpoint.hang_up(dialogs[0], client_now())
+        client.driver.pump()
+        await client.until(lambda: made.legs[0].is_over)
+        assert made.reasons == []
+        client.endpoint.hang_up(dialogs[1], client_now())
+        client.driver.pump()
+        await client.until(lambda: bool(made.reasons))
+    assert made.reasons == ["hangup"]
+
+
+async def test_the_service_hangs_up_both_dialogs_of_a_forked_call() -> None:
+    host = FakeHost()
+    async with served(host) as (ingress, client):
+        flow = await client.driver.connect("udp", "127.0.0.1", port_of(ingress, "udp"))
+        for end in ("x-nearend", "x-farend"):
+            from_ = f"<sip:3001@192.0.2.1;{end};x-refci=2796>"
+            client.endpoint.invite("sip:rec@127.0.0.1", flow, client_now(), from_=from_, body=Body(sdp(AUDIO)))
+            client.driver.pump()
+        await client.wait_for(Answered, n=2)
+        await client.until(lambda: ingress.endpoint.n_dialogs == 2)
+        await asyncio.sleep(0.02)  # the second ACK
+        host.calls[0].control.hang_up()
+        await client.wait_for(Ended, n=2)

@@ -405,3 +405,16 @@ def test_a_thousand_refused_or_cancelled_calls_leave_nothing() -> None:
         net.settle()
         net.now += 0.1
     assert_nothing_left(net)
+
+
+def test_an_offer_that_is_never_answered_is_terminated_with_the_call() -> None:
+    net = Network()
+    accepting(net)
+    dialog = dial(net)
+    net.on_right = lambda event: None
+    net.left.reinvite(dialog, Body(SDP), net.now)
+    net.settle()
+    net.right.hang_up(net.events["right"][0].dialog, net.now)
+    net.settle()
+    assert net.lines("right", "SIP/2.0 487") == [net.now]
+    assert_nothing_left(net)
