@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from rtpcodecs.contract import Codec, Decoder
-from rtpcodecs.lavc import LavcDecoder, open_decoder
+from rtpcodecs.concealment import Concealment
+from rtpcodecs.contract import Codec, Decoder, Samples
+from rtpcodecs.lavc import decode_packet, open_decoder
 
 FRAME_SAMPLES = 160
 NARROW_BITS = (5, 43, 119, 160, 220, 300, 364, 492, 79)
@@ -45,17 +46,30 @@ def frame_count(payload: bytes) -> int:
     return frames
 
 
-def _split(payload: bytes) -> list[bytes]:
-    frame_count(payload)
-    return [payload]
-
-
 def _duration(payload: bytes) -> int:
     return FRAME_SAMPLES * frame_count(payload)
 
 
+class SpeexDecoder:
+    """A Decoder through libavcodec, which walks the frames of a payload itself and must find as many as we do."""
+
+    def __init__(self) -> None:
+        self._context = open_decoder("speex", 8000)
+        self._concealment = Concealment(8000)
+
+    def decode(self, payload: bytes) -> Samples:
+        expected = _duration(payload)
+        samples = decode_packet(self._context, payload)
+        if len(samples) != expected:
+            raise ValueError("SPEEX: frames do not add up")
+        return self._concealment.good(samples)
+
+    def conceal(self, n_samples: int) -> Samples:
+        return self._concealment.lost(n_samples)
+
+
 def _decoder(fmtp: str) -> Decoder:
-    return LavcDecoder(open_decoder("speex", 8000), 8000, _split)
+    return SpeexDecoder()
 
 
 SPEEX = Codec(name="SPEEX", clock_rate_hz=8000, sample_rate_hz=8000, duration=_duration, make_decoder=_decoder)
