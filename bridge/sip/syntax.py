@@ -19,6 +19,10 @@ MAX_URI_CHARS = 2048
 
 def split_outside(text: str, separator: str) -> list[str]:
     """The parts of `text` between separators that stand outside quoted strings and <...>, stripped."""
+    if separator not in text:
+        return [text.strip()]
+    if '"' not in text and "<" not in text:
+        return [part.strip() for part in text.split(separator)]
     parts, start, is_quoted, depth, n = [], 0, False, 0, 0
     while n < len(text):
         char = text[n]
