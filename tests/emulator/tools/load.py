@@ -13,13 +13,12 @@ import sys
 import time
 from multiprocessing.connection import Connection
 
-import numpy as np
 from websockets.asyncio.client import connect
 
 from bridge.emulator.options import EmulatorOptions
 from bridge.emulator.recordings import load
 from bridge.emulator.server import serve
-from rtpcodecs.g711 import linear_to_ulaw
+from tests.emulator.speech import encode, line
 
 QUERY = "?model=nova-3&encoding=mulaw&sample_rate=8000&interim_results=true&punctuate=true"
 
@@ -34,10 +33,16 @@ def emulator(pipe: Connection) -> None:
     asyncio.run(run())
 
 
-def conversation() -> tuple[bytes, int]:
-    """mu-law of all recordings with 1 s between them, and how many words are in it."""
-    samples = np.concatenate([np.concatenate((r.samples, np.zeros(8000, np.int16))) for r in load().recordings])
-    return linear_to_ulaw(samples).tobytes(), sum(len(r.words) for r in load().recordings)
+def conversation() -> tuple[bytes, list[tuple[int, int]]]:
+    """mu-law of all recordings with 1 s between them, and from which to which sample each word goes."""
+    samples, spoken = line(*(part for recording in load().recordings for part in (recording, 1.0)))
+    return encode(samples), [(word.start, word.end) for word in spoken]
+
+
+def whole_words(spoken: list[tuple[int, int]], length: int, first: int, count: int) -> int:
+    """Words that lie wholly in the `count` samples from `first` on of the endlessly repeated conversation."""
+    rounds = range((first + count) // length + 1)
+    return sum(first <= r * length + s and r * length + e <= first + count for r in rounds for s, e in spoken)
 
 
 async def stream(url: str, audio: bytes, seconds: float, frame: int) -> float:
@@ -68,16 +73,17 @@ async def main(streams: int, seconds: float, frame_ms: int) -> None:
     process = multiprocessing.get_context("spawn").Process(target=emulator, args=(theirs,))
     process.start()
     url = ours.recv()
-    audio, words = conversation()
-    turned = [audio[(at := len(audio) * n // streams) :] + audio[:at] for n in range(streams)]
+    audio, spoken = conversation()
+    starts = [len(audio) * n // streams for n in range(streams)]
+    turned = [audio[at:] + audio[:at] for at in starts]
     lates = await asyncio.gather(*(stream(url, one, seconds, 8 * frame_ms) for one in turned))
     ours.send("stop")
     cpu, results = ours.recv()
     process.join()
-    expected = words * seconds / (len(audio) / 8000)
+    expected = sum(whole_words(spoken, len(audio), at, round(seconds * 8000)) for at in starts)
+    heard = sum(words for _, words in results)
     print(f"{streams} streams, {seconds:g} s, {frame_ms} ms frames: emulator {cpu / seconds:.1%} of a core", end="; ")
-    print(f"words per stream {np.mean([n for _, n in results]):.1f} of about {expected:.1f},", end=" ")
-    print(f"fewest {min(n for _, n in results)}; latest send {max(lates):.3f} s")
+    print(f"{heard} words heard, {expected} spoken in full; latest send {max(lates):.3f} s")
 
 
 if __name__ == "__main__":
