@@ -26,7 +26,6 @@ from bridge.errors import ConfigError
 from bridge.history import History
 from bridge.ingress import INGRESSES
 from bridge.ingress.external import ExternalMedia
-from bridge.leg import Wiring
 from bridge.log import configure
 from bridge.media.plane import Plane
 from bridge.metrics import Metrics
@@ -40,6 +39,7 @@ from bridge.sinks import SINKS
 from bridge.transcription import Transcriptions
 from bridge.web.feed import Feeds
 from bridge.web.server import WebServer
+from bridge.wiring import Wiring
 
 FLUSH = 10.0  # s for Redis to take what is left at the end; the rest stays in the spool for the next start
 END = 15.0  # s for last words once the drain deadline has passed

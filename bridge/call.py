@@ -18,9 +18,10 @@ import structlog
 
 from bridge.config import GateSettings, SttSettings
 from bridge.ingress.contract import CallControl, CallOffer, LegOffer
-from bridge.leg import Leg, Wiring
+from bridge.leg import Leg
 from bridge.model import Cause
 from bridge.publish import events
+from bridge.wiring import Wiring
 
 LAST_WORDS = 20.0  # s after the end of a call within which its last event comes out, whatever a provider does
 ROLES = ("caller", "agent")

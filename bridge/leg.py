@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import structlog
@@ -22,99 +21,21 @@ from bridge.config import GateSettings, SttSettings
 from bridge.errors import InvalidState
 from bridge.gate.turns import Turns
 from bridge.ingress.contract import LegOffer, MediaOffer
-from bridge.media.plane import Audio, Books, Gate, Output, Plane, Speaking, TelephoneEvent
-from bridge.metrics import Metrics
+from bridge.ledger import count, ledger
+from bridge.media.outputs import Audio, Books, Gate, Output, Speaking, TelephoneEvent
 from bridge.model import AudioFormat, Cause
-from bridge.net.datagrams import MediaPort, MediaSockets
-from bridge.net.rtcp_reports import RtcpReports
+from bridge.net.datagrams import MediaPort
 from bridge.publish import events
 from bridge.publish.events import Event
-from bridge.rtp.receiver import PayloadType
+from bridge.rtp.frames import PayloadType
 from bridge.rtp.srtp import SrtpReceiver
 from bridge.stt.events import Final, Finalized, Finished, Interim, Lost, Restored, SttEvent
-from bridge.stt.transcriber import Transcriber
+from bridge.wiring import Party, Wiring
 from rtpcodecs.telephone_event import parse as parse_event
 
 WEBRTC_AUDIO = AudioFormat("linear16", 16000)
 TAKES_OVER_AFTER = 0.5  # s of speech on one leg that end a silent turn of another
 log = structlog.get_logger()
-
-
-class Stt(Protocol):
-    """A leg's transcription with its driver; made by the composition root."""
-
-    @property
-    def transcriber(self) -> Transcriber: ...
-
-    def wake(self) -> None:
-        """The transcriber was told something: carry out its commands, deliver its events."""
-        ...
-
-
-class OpenStt(Protocol):
-    """Makes a leg's transcription."""
-
-    def __call__(
-        self,
-        audio: AudioFormat,
-        settings: SttSettings,
-        on_events: Callable[[list[SttEvent]], None],
-        *,
-        call: str,
-        leg: str,
-    ) -> Stt: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Wiring:
-    """What all legs of a process share."""
-
-    plane: Plane
-    sockets: MediaSockets
-    reports: RtcpReports
-    publish: Callable[[Event], None]
-    open_stt: OpenStt
-    arm: Callable[[Timed, float], None]
-    "Calls `handle_timer` of the object once `now` has passed the given time."
-    after_read: Callable[[Callable[[float], None]], None]
-    "Calls back in the next tick, with `now`, once everything that had arrived was read."
-    seats: list[Leg | None]
-    "Who sits in which row of the plane."
-    unix_ms: Callable[[], int]
-    now: Callable[[], float]
-    metrics: Metrics
-    advertise: Callable[[str], str]
-    "Our media address that faces a peer's IP address; empty: not known."
-    dtmf_events: bool
-
-
-class Timed(Protocol):
-    """Something with a deadline."""
-
-    def handle_timer(self, now: float) -> None: ...
-
-
-class Party(Protocol):
-    """The call, as its legs see it."""
-
-    id: str
-
-    @property
-    def source(self) -> str:
-        """IP address of whoever brought the call."""
-        ...
-
-    def spoke(self, leg: Leg, now: float) -> None:
-        """The leg has spoken for long enough to have taken over."""
-        ...
-
-    def leg_done(self, leg: Leg, now: float) -> None:
-        """The leg's last event is out."""
-        ...
-
-    def end_leg(self, leg: Leg, now: float) -> None:
-        """The leg's audio has ended, the call may go on."""
-        ...
 
 
 class Leg:
@@ -219,7 +140,8 @@ class Leg:
         if self._row >= 0:
             self._turns.finalized(math.inf, now)
             self._publish_turns()
-            self._count(now)
+            assert self._books is not None
+            count(self._wiring.metrics, self.ledger(now), self._books, provider=self._stt_settings.provider)
         self._party.leg_done(self, now)
 
     # -- what an ingress and the API say ----------------------------------------------------------------------------
@@ -429,18 +351,6 @@ class Leg:
 
     # -- books --------------------------------------------------------------------------------------------------------
 
-    def _count(self, now: float) -> None:
-        """The finished leg's books into the process's counters."""
-        metrics, ledger = self._wiring.metrics, self.ledger(now)
-        metrics.packets.add_all({kind: float(n) for kind, n in ledger["packets"].items()})
-        if self._books is not None:
-            metrics.packets.add_all({"foreign": self._books.foreign, "malformed": self._books.malformed})
-        fates = {name.removesuffix("_s"): ledger[name] for name in ("received_s", "sent_s", "concealed_s", "lost_s")}
-        metrics.audio.add_all(fates)
-        metrics.audio.add_all({f"withheld_{cause}": s for cause, s in ledger["withheld_s"].items()})
-        metrics.keepalives.add(ledger["keepalives"], self._stt_settings.provider)
-        metrics.sessions_opened.add(ledger["sessions"], self._stt_settings.provider)
-
     def idle_for(self, now: float) -> float:
         """Seconds since its last packet, or since its start."""
         return 0.0 if self._row < 0 else now - float(self._wiring.plane.lanes.last_arrival[self._row])
@@ -459,38 +369,14 @@ class Leg:
         if self._row < 0:
             return {"role": self.role}
         books = self._books or self._wiring.plane.books(self._row)
-        spent = self._stt.transcriber.ledger(now)
         end = self._closed_at if self._closed_at is not None else now
-        lasted = end - self._started_at
-        return {
-            "role": self.role,
-            "received_s": _s(books.received_s),
-            "sent_s": _s(spent.sent_s),
-            "replayed_s": _s(spent.replayed_s),
-            "padded_s": _s(spent.padded_s),
-            "concealed_s": _s(books.concealed_s),
-            "lost_s": _s(spent.lost_s),
-            "unsent_s": _s(spent.unsent_s),
-            "withheld_s": {cause: _s(seconds) for cause, seconds in books.withheld_s.items()},
-            "absent_s": _s(max(lasted - books.received_s, 0.0)),
-            "connected_s": _s(spent.connected_s),
-            "keepalives": spent.keepalives,
-            "sessions": spent.sessions,
-            "provider_s": _s(spent.provider_s),
-            "billable_s": _s(spent.billable_s),
-            "finals": spent.finals,
-            "packets": books.packets,
-        }
+        return ledger(self.role, books, self._stt.transcriber.ledger(now), lasted_s=end - self._started_at)
 
 
 def _reason_class(reason: str) -> str:
     """A label with few values: the status or code that a reason begins with, else `connection`."""
     first = reason.partition(" ")[0]
     return first if first.isdecimal() and len(first) <= 4 and first != "0" else "connection"
-
-
-def _s(seconds: float) -> float:
-    return round(seconds, 3)
 
 
 def _audio_of(media: MediaOffer | None) -> AudioFormat:

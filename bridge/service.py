@@ -19,11 +19,12 @@ from bridge.call import Call, CallPlan
 from bridge.config import GateSettings, RouteSettings, Settings, SttSettings, build
 from bridge.errors import CapacityError
 from bridge.ingress.contract import CallControl, CallOffer
-from bridge.leg import Leg, Timed, Wiring
+from bridge.leg import Leg
 from bridge.metrics import Metrics
 from bridge.publish.events import Event, Published
 from bridge.web.contract import Feed, Verb
 from bridge.web.feed import Feeds
+from bridge.wiring import Timed, Wiring
 
 BUSY_LIMIT = 0.85  # share of a tick that may be spent working, averaged over about a second, before calls are refused
 BUSY_WEIGHT = 0.02  # of one tick in that average: 50 ticks

@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bridge.model import POSITION_HZ
+from bridge.rtp.frames import Frame, Kind, PayloadType
 from bridge.rtp.lanes import Lanes
 from bridge.rtp.packet import RtpPacket
-from bridge.rtp.receiver import Frame, Kind, PayloadType, Receiver
+from bridge.rtp.receiver import Receiver
 from rtpcodecs.contract import Decoder
 
 RATE_HZ = 16000

@@ -18,7 +18,7 @@ from bridge.config import RtpSettings
 from bridge.errors import ConfigError, SdpError
 from bridge.ingress.webrtc_audio import SLOT, Deliver, Tap, TrackAudio, WirePacket
 from bridge.ingress.webrtc_sdp import Offer, recvonly_audio, with_address
-from bridge.rtp.receiver import PayloadType
+from bridge.rtp.frames import PayloadType
 from rtpcodecs import CODECS
 
 log = structlog.get_logger()

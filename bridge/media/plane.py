@@ -13,7 +13,6 @@ of its own. What a leg has of its own is its `Track`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,74 +22,22 @@ from bridge.errors import CapacityError, MalformedPacket
 from bridge.gate.ears import FRAME, Ears
 from bridge.gate.gate import Change, Gates, Voice
 from bridge.media.arrivals import Arrivals
+from bridge.media.hearing import Hearing, kind_of
 from bridge.media.history import HISTORY, History
+from bridge.media.outputs import Audio, Books, Gate, Output, Speaking, TelephoneEvent
 from bridge.media.track import EXPAND, Track
 from bridge.model import POSITION_HZ, AudioFormat, Cause
+from bridge.rtp.frames import Frame, Kind, PayloadType
 from bridge.rtp.lanes import MARKER, Lanes
 from bridge.rtp.latch import Latch
 from bridge.rtp.packet import is_rtcp, parse_rtp
-from bridge.rtp.receiver import AHEAD, JUMP, Frame, Kind, PayloadType, Receiver
+from bridge.rtp.receiver import AHEAD, JUMP, Receiver
 from bridge.rtp.srtp import SrtpReceiver
 
 RTP_HEADER_BYTES = 12
 ABSENT_AFTER = 0.1  # s without a packet: past any jitter, the leg's audio has stopped
 FORGET_AFTER = 0.2  # s of absence after which the detectors start afresh
 HEARD_PER_TICK = 12  # frames (0.38 s) of one leg that a tick may catch up with after a burst
-HALF_BAND = np.array([-0.0315, 0.0, 0.2815, 0.5, 0.2815, 0.0, -0.0315], np.float32)  # low-pass at 4 kHz for 16 kHz legs
-
-
-@dataclass(frozen=True, slots=True)
-class Audio:
-    """Audio that a provider shall hear, contiguous, in the leg's format; `start` is when its first sample was captured
-    (monotonic)."""
-
-    row: int
-    data: bytes
-    start: float
-
-
-@dataclass(frozen=True, slots=True)
-class Gate:
-    """A gate moved; `at` is the capture time of the change's position (monotonic), `speech_end` of the last speech."""
-
-    row: int
-    change: Change
-    at: float
-    speech_end: float
-
-
-@dataclass(frozen=True, slots=True)
-class Speaking:
-    """Somebody began to speak at `at`, or stopped (monotonic capture time)."""
-
-    row: int
-    is_speaking: bool
-    at: float
-
-
-@dataclass(frozen=True, slots=True)
-class TelephoneEvent:
-    """RFC 4733 payload as received; the same event comes several times with the same timestamp."""
-
-    row: int
-    payload: bytes
-    timestamp: int
-
-
-Output = Audio | Gate | Speaking | TelephoneEvent
-
-
-@dataclass(frozen=True, slots=True)
-class Books:
-    """What the plane knows for a leg's ledger. Seconds; `packets` as in the contract."""
-
-    received_s: float
-    sent_s: float
-    withheld_s: dict[str, float]
-    concealed_s: float
-    packets: dict[str, int]
-    foreign: int
-    malformed: int
 
 
 class Plane:
@@ -105,12 +52,11 @@ class Plane:
         self._capacity = capacity
         self._histories: dict[tuple[int, int], History] = {}
         self._tracks: list[Track | None] = [None] * capacity
+        self._hearing = Hearing(capacity, self._tracks, self._histories)
         self._free = list(range(capacity - 1, -1, -1))
         self._is_live = np.zeros(capacity, bool)
         self._is_batched = np.zeros(capacity, bool)
         "Plain RTP of a G.711 leg: its ordinary packets may take the batch path."
-        self._kind = np.zeros(capacity, np.int8)
-        self._heard = np.zeros(capacity, np.int64)
         self._sent_to = np.zeros(capacity, np.int64)
         self._sources: list[tuple[str, int] | None] = [None] * capacity
         self._is_absent = np.zeros(capacity, bool)
@@ -135,10 +81,10 @@ class Plane:
         self._ears.reset(row)
         track = Track(row, history=self._history(audio), audio=audio)
         self._tracks[row] = track
-        self._heard[row] = self._sent_to[row] = 0
+        self._hearing.reached[row] = self._sent_to[row] = 0
         self._is_batched[row] = self._is_absent[row] = False
         self._sources[row] = None
-        self._kind[row] = KINDS.index(audio.encoding) if audio.rate_hz == POSITION_HZ else WIDE
+        self._hearing.kind[row] = kind_of(audio)
         self._is_live[row] = True
         self._follow(self.gates.open_leg(row, gate, 0), now)
         return track
@@ -375,49 +321,17 @@ class Plane:
             self._follow(self.gates.absent(rows, silent_for[rows], self.lanes.position[rows]), now)
 
     def _listen(self, now: float) -> None:
-        gates, position = self.gates, self.lanes.position
+        gates, position, reached = self.gates, self.lanes.position, self._hearing.reached
         deaf = self._is_live & gates.is_signalled
-        self._heard[deaf] = -(-position[deaf] // FRAME) * FRAME  # rounded up: frames stay aligned for the batch
-        np.maximum(self._heard, (position - HISTORY + self._chunk) // FRAME * FRAME, out=self._heard)
+        reached[deaf] = -(-position[deaf] // FRAME) * FRAME  # rounded up: frames stay aligned for the batch
+        np.maximum(reached, (position - HISTORY + self._chunk) // FRAME * FRAME, out=reached)
         for _ in range(HEARD_PER_TICK):
-            rows = np.flatnonzero(self._is_live & (position - self._heard >= FRAME) & ~gates.is_signalled)
+            rows = np.flatnonzero(self._is_live & (position - reached >= FRAME) & ~gates.is_signalled)
             if not rows.size:
                 break
-            heard = self._ears.hear(rows, self._frames(rows))
-            self._heard[rows] += FRAME
-            self._follow(gates.hear(heard, self._heard[rows]), now)
-
-    def _frames(self, rows: NDArray[np.int64]) -> NDArray[np.int16]:
-        """[k, 256] linear at 8 kHz: each row's next unheard frame."""
-        frames = np.empty((rows.size, FRAME), np.int16)
-        for kind in np.unique(self._kind[rows]):
-            pick = np.flatnonzero(self._kind[rows] == kind)
-            chosen = rows[pick]
-            if kind == WIDE:
-                frames[pick] = self._narrowed(chosen)
-                continue
-            name = KINDS[kind]
-            history = self._histories[(POSITION_HZ, 1 if name in EXPAND else 2)]
-            at = self._heard[chosen]
-            aligned = at % FRAME == 0
-            raw = history.read_block(chosen[aligned], at[aligned], FRAME)
-            frames[pick[aligned]] = EXPAND[name][raw] if name in EXPAND else raw
-            for index in np.flatnonzero(~aligned):
-                track, start = self._track(int(chosen[index])), int(at[index])
-                frames[pick[index]] = track.linear(start, start + FRAME)
-        return frames
-
-    def _narrowed(self, rows: NDArray[np.int64]) -> NDArray[np.int16]:
-        """16 kHz legs, low-passed and halved."""
-        lead = len(HALF_BAND) // 2  # positions of the past; twice as many samples
-        frames = np.empty((rows.size, FRAME), np.int16)
-        for index, row in enumerate(rows):
-            start = int(self._heard[row])
-            samples = self._track(int(row)).linear(max(start - lead, 0), start + FRAME).astype(np.float32)
-            samples = np.pad(samples, (2 * (FRAME + lead) - len(samples), 0))
-            smooth = np.convolve(samples, HALF_BAND, "valid")
-            frames[index] = smooth[-2 * FRAME :: 2].clip(-32768, 32767)
-        return frames
+            heard = self._ears.hear(rows, self._hearing.frames(rows))
+            reached[rows] += FRAME
+            self._follow(gates.hear(heard, reached[rows]), now)
 
     def _follow(self, changes: list[Change], now: float) -> None:
         """What the gates say, voices first: a turn must know that its speech has ended before a hold ends the turn."""
@@ -455,7 +369,7 @@ class Plane:
         self._out.append(Gate(row, change, at, self.capture_time(row, change.speech_end)))
 
     def _send_chunks(self) -> None:
-        waiting = np.minimum(self._heard, self.lanes.position) - self._sent_to
+        waiting = np.minimum(self._hearing.reached, self.lanes.position) - self._sent_to
         for row in np.flatnonzero(self._is_live & self.gates.is_open & (waiting >= self._chunk)):
             due = int(waiting[row]) // self._chunk * self._chunk
             self._send(self._track(int(row)), int(self._sent_to[row]) + due)
@@ -469,8 +383,5 @@ class Plane:
             self._out.append(Audio(track.row, track.read(first, last), origin + first / POSITION_HZ + shift))
         self._sent_to[track.row] = end
 
-
-KINDS = ("mulaw", "alaw", "linear16")
-WIDE = len(KINDS)
 
 BARRIERS = (Cause.PAUSED, Cause.HOLD, Cause.MUTE)  # nothing of what lies behind one is ever sent as pre-roll

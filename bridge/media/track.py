@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from bridge.media.history import HISTORY, History
 from bridge.model import POSITION_HZ, AudioFormat, Cause
+from bridge.rtp.frames import Frame, PayloadType
 from bridge.rtp.latch import Latch
-from bridge.rtp.receiver import Frame, PayloadType, Receiver
+from bridge.rtp.receiver import Receiver
 from bridge.rtp.srtp import SrtpReceiver
 from rtpcodecs.concealment import Concealment
 from rtpcodecs.contract import Decoder, Samples

@@ -14,13 +14,12 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import Enum, auto
 
 from bridge.model import POSITION_HZ
+from bridge.rtp.frames import Counts, Frame, Kind, PayloadType
 from bridge.rtp.lanes import VERSION_2, Lanes
 from bridge.rtp.packet import RtpPacket
 from bridge.rtp.sequence import signed16, signed32
-from rtpcodecs.contract import Codec
 
 MAX_DROPOUT = 3000  # packets ahead that still are the same stream (RFC 3550 A.1)
 MAX_MISORDER = 100  # packets behind (RFC 3550 A.1)
@@ -30,58 +29,6 @@ JUMP = 0.25  # s: two packets whose delay differs by more are not explained by j
 AHEAD = 0.3  # s: a packet earlier than the path allows by that much means the sender's clock leapt
 DOUBT = 0.1  # s: how long a doubt may hold audio back
 COMFORT_BEHIND = 0.06  # s that filled-in comfort noise stays behind real time, so that audio can still come in
-
-
-class Kind(Enum):
-    """What a frame is made from."""
-
-    AUDIO = auto()
-    LOST = auto()
-    "Concealed by the decoder."
-    COMFORT = auto()
-    "Silence, as the sender said (comfort noise)."
-    EVENT = auto()
-    "RFC 4733 payload, no audio of its own."
-
-
-@dataclass(frozen=True, slots=True)
-class PayloadType:
-    """A negotiated payload type."""
-
-    codec: Codec
-    fmtp: str = ""
-
-    @property
-    def plain_bytes(self) -> bool:
-        """One byte is one sample of 1/8000 s: positions, bytes and timestamp units are the same number."""
-        return self.codec.table is not None and self.codec.clock_rate_hz == POSITION_HZ
-
-
-@dataclass(frozen=True, slots=True)
-class Frame:
-    """A stretch of the leg's audio: positions [position, position + length), captured at position / 8000 + shift."""
-
-    kind: Kind
-    position: int
-    length: int
-    shift: float
-    payload: bytes = b""
-    payload_type: PayloadType | None = None
-    timestamp: int = 0
-
-
-@dataclass(slots=True)
-class Counts:
-    """Packets by fate; `lost` includes `late`: never there in time."""
-
-    lost: int = 0
-    late: int = 0
-    duplicate: int = 0
-    malformed: int = 0
-    unknown: int = 0
-    "Of a payload type that was not negotiated."
-    restarts: int = 0
-    "New SSRC or a leap of the sequence number."
 
 
 @dataclass(frozen=True, slots=True)

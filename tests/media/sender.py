@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
+
 from bridge.media.arrivals import DATAGRAM_BYTES, Arrivals
-from bridge.media.plane import Audio, Output, Plane
+from bridge.media.outputs import Audio, Output
+from bridge.media.plane import Plane
 from bridge.rtp.packet import RtpPacket
 
 SOURCE = ("192.0.2.1", 4000)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from bridge.config import GateSettings, RtpSettings
-from bridge.media.plane import Gate, Plane
-from bridge.model import AudioFormat, Cause
-from bridge.rtp.packet import parse_rtp
-from bridge.rtp.receiver import PayloadType
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bridge.config import GateSettings, RtpSettings
+from bridge.media.outputs import Gate
+from bridge.media.plane import Plane
+from bridge.model import AudioFormat, Cause
+from bridge.rtp.frames import PayloadType
+from bridge.rtp.packet import parse_rtp
 from rtpcodecs import CODECS
 from tests.media.sender import SOURCE, Sender, arrivals, audio, deliver
 

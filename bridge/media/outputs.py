@@ -1,0 +1,61 @@
+"""What a tick answers, and what the plane knows for a leg's books."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bridge.gate.gate import Change
+
+
+@dataclass(frozen=True, slots=True)
+class Audio:
+    """Audio that a provider shall hear, contiguous, in the leg's format; `start` is when its first sample was captured
+    (monotonic)."""
+
+    row: int
+    data: bytes
+    start: float
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """A gate moved; `at` is the capture time of the change's position (monotonic), `speech_end` of the last speech."""
+
+    row: int
+    change: Change
+    at: float
+    speech_end: float
+
+
+@dataclass(frozen=True, slots=True)
+class Speaking:
+    """Somebody began to speak at `at`, or stopped (monotonic capture time)."""
+
+    row: int
+    is_speaking: bool
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class TelephoneEvent:
+    """RFC 4733 payload as received; the same event comes several times with the same timestamp."""
+
+    row: int
+    payload: bytes
+    timestamp: int
+
+
+Output = Audio | Gate | Speaking | TelephoneEvent
+
+
+@dataclass(frozen=True, slots=True)
+class Books:
+    """What the plane knows for a leg's ledger. Seconds; `packets` as in the contract."""
+
+    received_s: float
+    sent_s: float
+    withheld_s: dict[str, float]
+    concealed_s: float
+    packets: dict[str, int]
+    foreign: int
+    malformed: int
