@@ -56,6 +56,7 @@ class DeepgramStream:
         self._segmenters: list[Segmenter] = []
         self._digest = hashlib.sha256()
         self._last_frame_at = self._opened_at = now
+        self._keepalives = 0
         self._has_answered = False
         self._is_ended = False
         self.words: list[HeardWord] = []
@@ -96,7 +97,11 @@ class DeepgramStream:
             self._send(self.messages.schema_error(problem, text), now)
             return
         self._last_frame_at = now
-        if message["type"] == "Finalize":
+        kind = {"Finalize": "finalize", "CloseStream": "close", "KeepAlive": "keepalive"}.get(message["type"], "")
+        self._keepalives += kind == "keepalive"
+        if kind and self._faults.drops_at(kind, count=self._keepalives):
+            self._end(Abort(), now)
+        elif message["type"] == "Finalize":
             self._finalize(message.get("channel"), now)
         elif message["type"] == "CloseStream":
             self._finish(now)
@@ -194,6 +199,9 @@ class DeepgramStream:
 
     def _finish(self, now: float) -> None:
         """CloseStream: last finals, Metadata, 1000."""
+        if "no_close" in self._faults:
+            self._is_ended = True
+            return
         self._flush_decoder(now)
         for number, segmenter in enumerate(self._segmenters):
             if segmenter.buffered > 0:

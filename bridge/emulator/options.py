@@ -19,6 +19,10 @@ RecogniserName = Literal["match", "scripted", "none", "pocketsphinx"]
 FAULTS = {
     "refuse": "HTTP status at the upgrade (Deepgram), error code after it (Soniox)",
     "drop": "the TCP connection is aborted (1006) after so many seconds of audio",
+    "drop_at_finalize": "the TCP connection is aborted instead of a reply to Finalize",
+    "drop_at_close": "the TCP connection is aborted instead of a reply to CloseStream (Soniox: the empty text)",
+    "drop_at_keepalive": "the TCP connection is aborted at the so-manieth KeepAlive",
+    "no_close": "the end of the stream is taken and never answered",
     "half_open": "after so many seconds of audio nothing is read, sent or ponged any more; the socket stays",
     "error": "CODE:SECONDS - Deepgram closes with that code, Soniox sends that error, after so many seconds of audio",
     "net0000": "Deepgram: 1011 NET-0000 after so many seconds of audio",
@@ -91,6 +95,11 @@ class Faults:
     def seconds(self, name: str) -> float | None:
         """Value of the fault `name`, None where this connection does not have it."""
         return next((fault.seconds for fault in self.active if fault.name == name), None)
+
+    def drops_at(self, message: str, *, count: int = 1) -> bool:
+        """Whether the connection is to be aborted at this `finalize`, `close` or, the `count`-th, `keepalive`."""
+        value = self.seconds(f"drop_at_{message}")
+        return value is not None and (message != "keepalive" or count >= value)
 
     def code(self, name: str) -> int | None:
         return next((fault.code for fault in self.active if fault.name == name), None)

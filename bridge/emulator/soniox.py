@@ -65,6 +65,7 @@ class SonioxStream:
         self._start: StartRequest | None = None
         self._decoder: Decoder | None = None
         self._undecoded_since: float | None = None
+        self._keepalives = 0
         self._tokens: Tokens | None = None
         self._next_message = options.cadence
         self._auth_error: SonioxError | None = None
@@ -169,10 +170,14 @@ class SonioxStream:
         self._tokens = Tokens(self._make_recogniser(), self._start)
 
     def _control(self, text: str, now: float) -> None:
+        kind = _control_type(text) if text else "close"
+        self._keepalives += kind == "keepalive"
+        if kind and self._faults.drops_at(kind, count=self._keepalives):
+            self._end(Abort(), now)
+            return
         if not text:
             self._finish(now)
             return
-        kind = _control_type(text)
         if kind is None:  # a text frame that is no control message is audio in base64
             try:
                 audio = base64.b64decode(text, validate=True)
@@ -235,6 +240,9 @@ class SonioxStream:
 
     def _finish(self, now: float) -> None:
         """The empty text: remaining finals, `finished`, 1000."""
+        if "no_close" in self._faults:
+            self._state = State.ENDED
+            return
         if not self.seconds:
             raise SonioxError(400, "No audio received.")
         assert self._tokens is not None

@@ -374,6 +374,33 @@ def test_a_scripted_end_comes_after_its_seconds_of_audio(fault: str, close: Outp
     assert client.close == close
 
 
+@pytest.mark.parametrize(
+    ("fault", "messages"),
+    [
+        ("drop_at_finalize", ["KeepAlive", "Finalize"]),
+        ("drop_at_close", ["Finalize", "CloseStream"]),
+        ("drop_at_keepalive=3", ["Finalize", "KeepAlive", "KeepAlive", "KeepAlive"]),
+    ],
+)
+def test_a_scripted_loss_may_come_with_a_message_and_leaves_it_unanswered(fault: str, messages: list[str]) -> None:
+    client = Client(fault=fault)
+    client.speak(silence(0.5))
+    for message in messages[:-1]:
+        client.tell(type=message)
+    before = len(client.outputs)
+    assert client.close is None
+    client.tell(type=messages[-1])
+    assert client.outputs[before:] == [Abort()]
+
+
+def test_a_close_can_stay_unanswered() -> None:
+    client = Client(fault="no_close")
+    client.speak(silence(0.5))
+    client.tell(type="CloseStream")
+    client.wait(100.0)
+    assert client.outputs == []
+
+
 def test_late_finals_are_late_and_the_end_waits_for_them() -> None:
     client = Client(fault="late=2")
     client.speak(line(load()["caller-thank-you"])[0])

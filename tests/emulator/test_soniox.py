@@ -327,6 +327,32 @@ def test_a_scripted_loss_comes_after_its_seconds_of_audio(fault: str, close: Out
     assert client.close == close
 
 
+@pytest.mark.parametrize(
+    ("fault", "texts"),
+    [
+        ("drop_at_finalize", ['{"type":"keepalive"}', '{"type":"finalize"}']),
+        ("drop_at_close", ['{"type":"finalize"}', ""]),
+        ("drop_at_keepalive=2", ['{"type":"keepalive"}', '{"type":"keepalive"}']),
+    ],
+)
+def test_a_scripted_loss_may_come_with_a_message_and_leaves_it_unanswered(fault: str, texts: list[str]) -> None:
+    client = Client(fault=fault).start()
+    client.speak(silence(0.5))
+    client.text(texts[0])
+    before = len(client.outputs)
+    assert client.close is None
+    client.text(texts[1])
+    assert client.outputs[before:] == [Abort()]
+
+
+def test_an_end_can_stay_unanswered() -> None:
+    client = Client(fault="no_close").start()
+    client.speak(silence(0.1))
+    client.text("")
+    client.wait(100.0)
+    assert client.outputs == []
+
+
 def test_503_in_mid_stream_says_what_the_service_says() -> None:
     client = Client(fault="error=503:1").start()
     client.speak(silence(1.0))
