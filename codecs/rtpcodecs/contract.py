@@ -33,8 +33,8 @@ class Encoder(Protocol):
     """The reverse, for the call generator and tests."""
 
     def encode(self, samples: Samples) -> bytes:
-        """One packet's payload from mono int16 samples at `sample_rate_hz`; all packets of one encoder are equally long.
-        Raises ValueError for a length that the format does not have."""
+        """One packet's payload from mono int16 samples at `sample_rate_hz`. All packets of one encoder are equally
+        long. Raises ValueError for a length that the format does not have."""
         ...
 
 
@@ -50,8 +50,8 @@ class Codec:
     duration: Callable[[bytes], int]
     "RTP timestamp units that a payload lasts. Raises ValueError where that cannot be told."
     make_decoder: Callable[[str], Decoder]
-    """A fresh decoder; the argument is the fmtp parameters as text, may be empty. Raises ValueError for parameters that we
-    cannot serve, which `rtpcodecs.find` leaves out of an answer."""
+    """A fresh decoder; the argument is the fmtp parameters as text, may be empty. Raises ValueError for parameters that
+    we cannot serve, which `rtpcodecs.find` leaves out of an answer."""
     make_encoder: Callable[[], Encoder] | None = None
     static_payload_type: int | None = None
     "RFC 3551 section 6, or None for dynamic."

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import aiortc.rtp
 import pytest
-from bridge.errors import MalformedPacket
-from bridge.rtp.packet import DatagramKind, Extension, RtpPacket, classify, is_rtcp, parse_rtp
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from bridge.errors import MalformedPacket
+from bridge.rtp.packet import DatagramKind, Extension, RtpPacket, classify, is_rtcp, parse_rtp
 
 BINS = Path(__file__).parents[3] / "shared/assets/aiortc-rtp-bins/tests"
 RTP_BINS = sorted(BINS.glob("rtp*.bin"))

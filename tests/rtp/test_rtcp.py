@@ -5,6 +5,9 @@ from pathlib import Path
 
 import aiortc.rtp
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from bridge.errors import MalformedPacket
 from bridge.rtp.rtcp import (
     Compound,
@@ -28,8 +31,6 @@ from bridge.rtp.rtcp_timing import (
     report_interval,
     round_trip,
 )
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 BINS = Path(__file__).parents[3] / "shared/assets/aiortc-rtp-bins/tests"
 GOOD = sorted(path for path in BINS.glob("rtcp*.bin") if "invalid" not in path.name and "truncated" not in path.name)

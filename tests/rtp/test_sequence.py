@@ -1,9 +1,10 @@
 from __future__ import annotations
 
 import pytest
-from bridge.rtp.sequence import add16, add32, extend16, extend32, is_newer16, is_newer32, signed16, signed32
 from hypothesis import given
 from hypothesis import strategies as st
+
+from bridge.rtp.sequence import add16, add32, extend16, extend32, is_newer16, is_newer32, signed16, signed32
 
 UINT16, UINT32 = st.integers(0, 0xFFFF), st.integers(0, 0xFFFF_FFFF)
 

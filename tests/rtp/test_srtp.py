@@ -4,6 +4,9 @@ import base64
 import random
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from bridge.errors import MalformedPacket, SdpError
 from bridge.rtp.packet import RtpPacket, parse_rtp
 from bridge.rtp.rtcp import ReceiverReport, report_datagram
@@ -20,8 +23,6 @@ from bridge.rtp.srtp import (
     fresh_keys,
     parse_crypto,
 )
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 PTIME = 0.02
 EACH_SUITE = pytest.mark.parametrize("suite", SUITES)

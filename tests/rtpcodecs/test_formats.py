@@ -182,6 +182,31 @@ def test_a_decoder_stays_usable_after_a_refusal(codec: Codec) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "n"), [("G722", 0), ("G722", 161), ("OPUS", 0), ("OPUS", 321), ("GSM", 0), ("GSM", 161)]
+)
+def test_a_packet_length_that_the_format_does_not_have_is_refused(name: str, n: int) -> None:
+    make_encoder = CODECS[name].make_encoder
+    assert make_encoder is not None
+    with pytest.raises(ValueError, match=name):
+        make_encoder().encode(np.zeros(n, np.int16))
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        bytes.fromhex("78"),  # a terminator and nothing before it
+        bytes.fromhex("f000"),  # a wide-band layer of a reserved submode
+        bytes.fromhex("48ff"),  # a reserved narrow-band submode
+        bytes.fromhex("70ff"),  # an in-band request
+        packets("speex")[0][:20],
+    ],
+)
+def test_a_speex_payload_that_does_not_add_up_is_refused(payload: bytes) -> None:
+    with pytest.raises(ValueError, match="SPEEX"):
+        CODECS["SPEEX"].duration(payload)
+
+
+@pytest.mark.parametrize(
     ("name", "rate", "found"),
     [
         ("pcmu", 8000, "PCMU"),
