@@ -26,9 +26,7 @@ CLOSE_AFTER_METADATA = 0.025  # s; captured between Metadata and the 1011
 SLICE = 0.1  # s of audio per step of the segmenter
 FINALIZE_BUFFERED = 0.1  # s; with finalize="buffered" less than this is not answered
 NET0000 = "Deepgram did not provide a response message within the timeout window. See https://dpgr.am/net0000"
-NET0001 = (
-    "Deepgram did not receive audio data or a text message within the timeout window. See https://dpgr.am/net0001"
-)
+NET0001 = "Deepgram did not receive audio data or a text message within the timeout window. See https://dpgr.am/net0001"
 CLIENT_MESSAGES = ("KeepAlive", "Finalize", "CloseStream", "Configure")
 
 

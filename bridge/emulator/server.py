@@ -286,9 +286,7 @@ def _refusal_response(refused: Refusal, request_id: str) -> Response:
 
 def _json_response(status: int, body: str) -> Response:
     data = body.encode()
-    headers = Headers(
-        {"Content-Type": "application/json", "Content-Length": str(len(data)), "Connection": "close"}
-    )
+    headers = Headers({"Content-Type": "application/json", "Content-Length": str(len(data)), "Connection": "close"})
     return Response(status, HTTPStatus(status).phrase, headers, data)
 
 
@@ -297,5 +295,3 @@ def uuid7() -> str:
     random = uuid.uuid4().int & ((1 << 74) - 1)
     value = clock.unix_ms() << 80 | 0x7 << 76 | (random >> 62) << 64 | 0b10 << 62 | random & ((1 << 62) - 1)
     return str(uuid.UUID(int=value))
-
-

@@ -232,9 +232,7 @@ class SonioxStream:
     def _finalize(self, now: float) -> None:
         if self._tokens is None:  # nothing to make final, but the mark is owed
             mark = {"text": "<fin>", "confidence": 1.0, "is_final": True}
-            self._schedule.put(
-                SendText({"tokens": [mark], "final_audio_proc_ms": 0, "total_audio_proc_ms": 0}), now
-            )
+            self._schedule.put(SendText({"tokens": [mark], "final_audio_proc_ms": 0, "total_audio_proc_ms": 0}), now)
             return
         self._say(self._tokens.finalize(self.seconds), now)
 

@@ -38,8 +38,7 @@ NO_FORMAT = (
     'or "auto" for auto format detection.'
 )
 NO_MODEL = (
-    "The requested model is not available. "
-    "See https://soniox.com/docs/stt/models for the list of supported models."
+    "The requested model is not available. See https://soniox.com/docs/stt/models for the list of supported models."
 )
 
 ERRORS = {

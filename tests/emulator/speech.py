@@ -36,9 +36,7 @@ def line(*parts: Recording | Samples | float) -> tuple[Samples, list[Spoken]]:
     at = 0
     for part in parts:
         if isinstance(part, Recording):
-            spoken += [
-                Spoken(w.text, at + round(w.start * RATE_HZ), at + round(w.end * RATE_HZ)) for w in part.words
-            ]
+            spoken += [Spoken(w.text, at + round(w.start * RATE_HZ), at + round(w.end * RATE_HZ)) for w in part.words]
         samples = part.samples if isinstance(part, Recording) else silence(part) if isinstance(part, float) else part
         pieces.append(samples)
         at += len(samples)
@@ -74,9 +72,7 @@ def lossy(samples: Samples, share: float, *, seed: int) -> tuple[Samples, npt.ND
     return out, real
 
 
-def cut(
-    samples: Samples, spoken: list[Spoken], *, gaps: int, seed: int
-) -> tuple[Samples, list[Spoken], list[Spoken]]:
+def cut(samples: Samples, spoken: list[Spoken], *, gaps: int, seed: int) -> tuple[Samples, list[Spoken], list[Spoken]]:
     """Stretches of 0.2-2 s taken out anywhere; the words that are whole, and those that lost a part, where they are."""
     rng = np.random.default_rng(seed)
     keep = np.ones(len(samples), dtype=bool)
