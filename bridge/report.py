@@ -10,7 +10,7 @@ import json
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
-from bridge.net.redis_link import Address
+from bridge.net.redis_link import Address, close_client
 from bridge.publish import events
 from bridge.publish.events import Published, parse, rfc3339
 from bridge.publish.keys import Keys
@@ -56,7 +56,7 @@ async def read(url: str, call: str, *, prefix: str = "callbridge", partitions: i
                     continue  # not ours
             after = f"({entries[-1][0]}"
     finally:
-        await client.aclose()
+        await close_client(client)
     return build(found) if found else None
 
 

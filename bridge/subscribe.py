@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict, deque
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from types import TracebackType
 from typing import Any, Self
 
@@ -21,7 +21,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from bridge import clock
-from bridge.net.redis_link import Address
+from bridge.net.redis_link import Address, close_client
 from bridge.publish.events import CALL_ENDED, Published, parse
 from bridge.publish.keys import Keys
 
@@ -76,7 +76,7 @@ class _Reader:
         return [(stream.decode(), entries) for stream, entries in parts]
 
     async def close(self) -> None:
-        await self.client.aclose()
+        await close_client(self.client)
 
 
 class Subscription:
@@ -252,7 +252,7 @@ def subscribe(
 
 async def follow(
     url: str, *, prefix: str = "callbridge", partitions: int = 1, from_start: bool = False, count: int = 200
-) -> AsyncIterator[Published]:
+) -> AsyncGenerator[Published, None]:
     """Events of all calls as they come, without a group: nothing is acknowledged, everybody sees everything."""
     reader = _Reader(url, prefix, partitions)
     after: dict[str, str] = {}
@@ -282,7 +282,7 @@ async def follow(
 
 async def replay(
     url: str, call: str, *, from_seq: int = 1, prefix: str = "callbridge", partitions: int = 1, wait: bool = True
-) -> AsyncIterator[Published]:
+) -> AsyncGenerator[Published, None]:
     """One call's events from number `from_seq` to its end. `wait`: follows a call that still runs (or has not begun);
     else stops at what is there, and raises redis-py's errors."""
     reader = _Reader(url, prefix, partitions)

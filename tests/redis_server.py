@@ -123,6 +123,23 @@ class RedisServer:
         self.close()
 
 
+class Sentinel(RedisServer):
+    """One sentinel watching one master; alone it is its own quorum."""
+
+    def __init__(self, master_port: int) -> None:
+        super().__init__()
+        self.options = {}
+        self._configuration = self.directory / "sentinel.conf"
+        self._configuration.write_text(
+            f"port {self.port}\nbind 127.0.0.1\ndir {self.directory}\n"
+            f"sentinel monitor mymaster 127.0.0.1 {master_port} 1\n"
+            "sentinel down-after-milliseconds mymaster 500\nsentinel failover-timeout mymaster 3000\n"
+        )
+
+    def command(self) -> list[str]:
+        return ["redis-server", str(self._configuration), "--sentinel"]
+
+
 @contextlib.contextmanager
 def cluster(n: int = 3) -> Iterator[list[RedisServer]]:
     """A Redis Cluster of `n` masters without replicas, all slots served."""

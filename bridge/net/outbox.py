@@ -176,6 +176,8 @@ class Publisher:
                     tended = clock.monotonic()
                 self._sink_works(partition)
                 backoff = BACKOFF_FIRST
+                if not self._outbox.pending:
+                    self._settled.set()
                 await self._wait_for_work(partition, tended + TEND_EVERY)
             except SinkError as error:
                 self._sink_failed(partition, str(error))
@@ -229,8 +231,6 @@ class Publisher:
             raise SinkError(next(iter(receipt.refused.values())))
         for entry in self._outbox.release(clock.monotonic()):
             self._disk.append(entry)
-        if not self._outbox.pending:
-            self._settled.set()
         return True
 
     async def _part(self, take: Take) -> Part:

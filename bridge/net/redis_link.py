@@ -86,7 +86,7 @@ class Address:
         return found | more
 
     def client(self, **more: Any) -> Any:
-        """A redis-py client for reading: `Redis` (of the master, with Sentinel) or `RedisCluster`. To be closed."""
+        """A redis-py client for reading: `Redis` (of the master, with Sentinel) or `RedisCluster`. For `close_client`."""
         library: Any = aredis  # its constructors are only half typed
         if self.kind == "cluster":
             nodes = [library.cluster.ClusterNode(host, port) for host, port in self.nodes]
@@ -99,6 +99,14 @@ class Address:
             sentinel = library.Sentinel(list(self.nodes), sentinel_kwargs=dict(self.sentinel_options) | tls)
             return sentinel.master_for(self.service, **options, **tls)
         return library.Redis.from_url(self.url, **more)
+
+
+async def close_client(client: Any) -> None:
+    """Closes what `Address.client` gave, with its connections to sentinels, which redis-py leaves open."""
+    manager = getattr(getattr(client, "connection_pool", None), "sentinel_manager", None)
+    await client.aclose()
+    for sentinel in manager.sentinels if manager is not None else ():
+        await sentinel.aclose()
 
 
 def _node(text: str, default_port: int) -> tuple[str, int]:

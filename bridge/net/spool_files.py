@@ -63,6 +63,8 @@ class SpoolFiles:
         self._age_s = max(keep_s, SEGMENT_AGE_MIN_S)
         self._folders: list[Folder] = []
         self._own: Folder | None = None
+        self.skipped: list[str] = []
+        "Directories of others that could not be looked into."
         self._by_number: dict[int, Segment] = {}
         self._last_number = 0
         self._buffer = bytearray()
@@ -81,7 +83,7 @@ class SpoolFiles:
             own = _lock(self.root / name, create=True)
             if own is None:
                 raise ConfigError([f"spool.path: {self.root / name} is in use by another process"])
-            others = [_lock(path, create=False) for path in sorted(self.root.iterdir()) if path != own.path]
+            others = [self._adopt(path) for path in sorted(self.root.iterdir()) if path != own.path]
             self._own = own
             self._folders = [*(folder for folder in others if folder is not None), own]
             for folder in self._folders:
@@ -90,6 +92,13 @@ class SpoolFiles:
             raise ConfigError([f"spool.path: {self.root}: {error.strerror or error}"]) from error
         self._start_segment(now)
         return recovery
+
+    def _adopt(self, path: Path) -> Folder | None:
+        try:
+            return _lock(path, create=False)
+        except OSError:
+            self.skipped.append(path.name)
+            return None
 
     def _read_folder(self, folder: Folder, recovery: Recovery) -> None:
         for path in sorted(folder.path.glob("*.spool")):

@@ -45,6 +45,8 @@ class WriteAhead:
         recovery = await asyncio.to_thread(self._files.open, now)
         self._outbox.restore(recovery, now=now)
         self._files.append(Kind.SNAPSHOT, spool.snapshot(self._outbox.snapshot()))
+        for name in self._files.skipped:
+            log.warning("spool_skipped", reason="not readable by this user", state=name)
         if recovery.calls:
             log.info("spool_recovered", n=self._outbox.pending, state=f"{len(recovery.calls)} calls")
         if recovery.lost_bytes or recovery.damaged:

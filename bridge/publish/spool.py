@@ -148,9 +148,10 @@ def mark(held: Mapping[str, int]) -> bytes:
 
 def ledger(call: str, legs: Mapping[str, Mapping[str, Any]]) -> bytes:
     """A LEDGER's payload."""
-    return json.dumps({"call": call, "legs": legs}).encode()
+    return json.dumps({"call": call, "legs": legs}, default=str).encode()
 
 
 def snapshot(calls: Mapping[str, tuple[int, Book]]) -> bytes:
     """A SNAPSHOT's payload, from (confirmed, book) of each call."""
-    return json.dumps({c: {"held": held, "book": book.to_json()} for c, (held, book) in calls.items()}).encode()
+    saved = {call: {"held": held, "book": book.to_json()} for call, (held, book) in calls.items()}
+    return json.dumps(saved, default=str).encode()

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Self
 
 import pytest
+import structlog
 
 from bridge import clock
 from bridge.config import RedisSettings
@@ -21,7 +22,7 @@ from bridge.publish import events
 from bridge.publish.events import Event
 from bridge.sinks.redis_streams import RedisStreams
 from bridge.subscribe import follow, replay, subscribe
-from tests.redis_server import RedisServer, cluster
+from tests.redis_server import RedisServer, Sentinel, cluster
 
 
 def started(call: str) -> Event:
@@ -497,3 +498,99 @@ async def test_a_cluster_that_loses_a_master_loses_no_event_and_holds_up_no_othe
         async with asyncio.timeout(20), subscribe(url, group="g", consumer="a", partitions=6) as subscription:
             got = [await anext(subscription) for _ in range(12 * 21)]
         assert len({(event.call, event.seq) for event in got}) == 12 * 21
+
+
+async def test_logs_hold_no_word_number_or_key(redis_server: RedisServer, tmp_path: Path) -> None:
+    secrets = ("word 1", "+4930999", "+4930888", "pass-w0rd")
+    with redis_server.client() as client:
+        client.execute_command("ACL", "SETUSER", "bridge", "on", ">pass-w0rd", "~*", "+@all")
+    url = f"redis://bridge:pass-w0rd@127.0.0.1:{redis_server.port}/0"
+    with structlog.testing.capture_logs() as logs:
+        async with publishing(url, tmp_path) as publisher:
+            begun = events.call_started("c", clock.unix_ms(), ingress="sip", from_="+4930999", to="+4930888", legs=[])
+            publisher.publish(begun)
+            await flush(publisher)
+            redis_server.kill()
+            publisher.publish(final("c", 1))
+            await until(lambda: bool(publisher.stats().last_error))
+            await asyncio.to_thread(redis_server.start)  # empty: what was confirmed is sent again
+            with redis_server.client() as client:
+                client.execute_command("ACL", "SETUSER", "bridge", "on", ">pass-w0rd", "~*", "+@all")
+            await flush(publisher)
+        async with publishing(url, tmp_path) as publisher:
+            await until(lambda: publisher.stats().counts.crashed_calls == 1)
+    assert {"sink_down", "sink_up", "sink_had_lost_events", "spool_recovered", "crashed_calls_ended"} <= {
+        entry["event"] for entry in logs
+    }
+    told = repr(logs)
+    assert not [secret for secret in secrets if secret in told]
+
+
+@pytest.mark.soak
+async def test_chaos_at_redis_during_fifty_calls_loses_doubles_and_reorders_nothing(tmp_path: Path) -> None:
+    chance = random.Random(3)
+    with RedisServer(appendonly="yes", appendfsync="always", maxmemory_policy="noeviction") as server:
+        async with publishing(server, tmp_path) as publisher:
+            counts = {f"c{n}": 0 for n in range(50)}
+            is_over = False
+
+            async def calls() -> None:
+                for call in counts:
+                    publisher.publish(started(call))
+                    counts[call] += 1
+                while not is_over:
+                    for call in counts:
+                        publisher.publish(final(call, counts[call]))
+                        counts[call] += 1
+                    await asyncio.sleep(0.05)
+                for call in counts:
+                    publisher.publish(ended(call))
+                    counts[call] += 1
+
+            async def chaos() -> None:
+                nonlocal is_over
+                for _ in range(20):
+                    await asyncio.sleep(chance.uniform(0.2, 1.0))
+                    kind = chance.choice(["kill", "pause", "fill", "cut"])
+                    if kind == "kill":
+                        await asyncio.to_thread(server.restart)
+                    elif kind == "pause":
+                        server.pause()
+                        await asyncio.sleep(chance.uniform(0.1, 6.0))
+                        server.resume()
+                    else:
+                        with server.client() as client:
+                            if kind == "cut":
+                                client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+                                continue
+                            client.config_set("maxmemory", "500kb")
+                            await asyncio.sleep(chance.uniform(0.1, 1.0))
+                            client.config_set("maxmemory", "0")
+                is_over = True
+
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(calls())
+                tasks.create_task(chaos())
+            await flush(publisher, 60)
+            assert publisher.stats().counts.refused == 0
+        check_streams(server, counts)
+
+
+@pytest.mark.soak
+async def test_a_master_that_dies_under_load_is_followed_to_its_replica_without_loss(tmp_path: Path) -> None:
+    with RedisServer() as master, RedisServer() as replica:
+        with replica.client() as client:
+            client.replicaof("127.0.0.1", master.port)
+            await until(lambda: client.info("replication").get("master_link_status") == "up")
+        with Sentinel(master.port) as sentinel:
+            async with publishing(f"redis+sentinel://127.0.0.1:{sentinel.port}/mymaster", tmp_path) as publisher:
+                for n in range(20):
+                    publisher.publish(started(f"c{n}"))
+                for round_ in range(100):
+                    for n in range(20):
+                        publisher.publish(final(f"c{n}", round_))
+                    if round_ == 50:
+                        await asyncio.to_thread(master.kill)
+                    await asyncio.sleep(0.01)
+                await flush(publisher, 60)
+        check_streams(replica, {f"c{n}": 101 for n in range(20)})

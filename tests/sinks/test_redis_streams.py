@@ -14,7 +14,8 @@ from bridge.errors import SinkError
 from bridge.net.redis_link import Address
 from bridge.publish.contract import Health, Part
 from bridge.sinks.redis_streams import RedisStreams
-from tests.redis_server import RedisServer, cluster, free_port
+from bridge.subscribe import replay
+from tests.redis_server import RedisServer, Sentinel, cluster, free_port
 from tests.sinks.test_contract import AT_MS, part, record
 
 
@@ -217,25 +218,12 @@ async def test_sentinel_leads_to_the_master_and_after_a_failover_to_the_new_one(
                         assert asyncio.get_running_loop().time() < deadline
                         await asyncio.sleep(0.1)
                 assert dict(receipt.held) == {"a": 4}
+                async with asyncio.timeout(20):  # redis-py's sentinel client learns of it a moment later
+                    reader = replay(url, "a")
+                    assert [(await anext(reader)).seq for _ in range(4)] == [1, 2, 3, 4]
+                    await reader.aclose()
         with new.client() as client:
             assert [fields["seq"] for _, fields in client.xrange("callbridge:events")] == ["1", "2", "3", "4"]
-
-
-class Sentinel(RedisServer):
-    """One sentinel watching one master; alone it is its own quorum."""
-
-    def __init__(self, master_port: int) -> None:
-        super().__init__()
-        self.options = {}
-        self._configuration = self.directory / "sentinel.conf"
-        self._configuration.write_text(
-            f"port {self.port}\nbind 127.0.0.1\ndir {self.directory}\n"
-            f"sentinel monitor mymaster 127.0.0.1 {master_port} 1\n"
-            "sentinel down-after-milliseconds mymaster 500\nsentinel failover-timeout mymaster 3000\n"
-        )
-
-    def command(self) -> list[str]:
-        return ["redis-server", str(self._configuration), "--sentinel"]
 
 
 async def test_on_a_cluster_keys_are_tagged_and_each_partition_finds_its_node() -> None:
