@@ -14,7 +14,7 @@ from bridge.config import HttpSettings
 from bridge.errors import CapacityError, PeerError, SdpError, SinkError
 from bridge.metrics import Metrics
 from bridge.publish.events import Event, Published
-from bridge.web.contract import CallWish, Verb
+from bridge.web.contract import CallWish, Verb, Whip
 from bridge.web.feed import Feeds, QueueFeed
 from bridge.web.server import WebServer
 
@@ -135,10 +135,12 @@ class FakeWhip:
 class Site:
     """A running server and a client for it."""
 
-    def __init__(self, settings: HttpSettings) -> None:
+    def __init__(self, settings: HttpSettings, whip: Whip | None = None) -> None:
         self.calls, self.external, self.whip = FakeCalls(), FakeExternalMedia(), FakeWhip()
         self.metrics = Metrics()
-        self.server = WebServer(settings, self.calls, metrics=self.metrics, external=self.external, whip=self.whip)
+        self.server = WebServer(
+            settings, self.calls, metrics=self.metrics, external=self.external, whip=whip or self.whip
+        )
         self.client: aiohttp.ClientSession
 
     @property

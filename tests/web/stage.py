@@ -46,7 +46,9 @@ class Actor:
     def start(self, from_: str, to: str) -> None:
         roles = {"leg1": "caller", "leg2": "agent"}
         names = {"leg1": from_, "leg2": "Ruth Adler"}
-        self.legs = [{"leg": leg, "role": role, "codec": "PCMU", "participant": names[leg]} for leg, role in roles.items()]
+        self.legs = [
+            {"leg": leg, "role": role, "codec": "PCMU", "participant": names[leg]} for leg, role in roles.items()
+        ]
         self.tell(
             events.call_started, 0, ingress="siprec", from_=from_, to=to, legs=self.legs, labels={"queue": "billing"}
         )
@@ -91,8 +93,8 @@ class Actor:
             self.tell(events.transcript_interim, self.at, leg=leg, role=role, text=said, start=at, end=words[-1].end,
                       utterance=f"{leg}-{turn}", revision=n, words=words)  # fmt: skip
         end = words[-1].end
-        self.tell(events.transcript_final, end, leg=leg, role=role, text=text, start=at, end=end, turn=turn,
-                  utterance=f"{leg}-{turn}", language="en", confidence=0.97, provider="deepgram", words=words)  # fmt: skip
+        self.tell(events.transcript_final, end, leg=leg, role=role, text=text, start=at, end=end, words=words,
+                  turn=turn, utterance=f"{leg}-{turn}", language="en", confidence=0.97, provider="x")  # fmt: skip
         yield end + 0.65
         self.gate(leg, "silence", end + 0.65)
         self.tell(events.turn_ended, end + 0.8, leg=leg, role=role, text=text, start=at, end=end, turn=turn,
