@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 
 from bridge.gate import thresholds as at
 from bridge.gate.silero import FRAME, FULL_SCALE, Floats, Rows, Silero
+from bridge.gate.tones import Tones
 
 __all__ = ["FRAME", "Ears", "Heard"]
 
 Flags = NDArray[np.bool_]
-LOUD_BITS = np.uint64((1 << at.MUSIC_WINDOW) - 1)
-P_SCALE = 255  # probabilities are summed as bytes: a running sum of integers never drifts
 RING = 64  # frames of history, 2 s
+SWING = 2.0  # dB; taken to be swinging until a second has shown that it is not
+NO_BED = -90.0  # dBFS; below: nothing has sounded yet
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,8 @@ class Heard:
     "Quiet, absolutely or after what was sounding before."
     louder: Flags
     "Clearly louder than what was sounding for the last second or more."
+    faint: Flags
+    "So far below it that a voice answering would not be."
     again: dict[int, Floats]
     "By row: the last 48 frames' probabilities, heard again with a fresh mind (oldest first; 0 where it tells nothing)."
 
@@ -52,22 +55,21 @@ class Ears:
         self._slot = np.zeros(capacity, np.intp)  # where in its ring a row's newest frame is
         self._gap_run = np.zeros(capacity, np.int32)
         self._since_reset = np.zeros(capacity, np.int32)
-        self._bed = np.full(capacity, -60.0, np.float32)
-        self._loud = np.zeros(capacity, np.uint64)  # one bit a frame, newest lowest
-        self._p_ring = np.zeros((capacity, RING), np.uint8)
-        self._p_sum = np.zeros(capacity, np.int32)
+        self._bed = np.full(capacity, NO_BED - 1.0, np.float32)
+        self._swing = np.full(capacity, SWING, np.float32)
+        self._score = np.zeros(capacity, np.float32)
         self._music = np.zeros(capacity, np.bool_)
+        self._tones = Tones(capacity)
 
     def reset(self, row: int) -> None:
         """A new leg in this row, or one that was absent for longer than about 0.2 s."""
         self._silero.reset(row)
         self._frames[row] = 0
         self._gap_run[row] = self._since_reset[row] = 0
-        self._bed[row] = -60.0
-        self._loud[row] = 0
-        self._p_ring[row] = 0
-        self._p_sum[row] = 0
+        self._bed[row] = NO_BED - 1.0
+        self._swing[row], self._score[row] = SWING, 0.0
         self._music[row] = False
+        self._tones.reset(row)
 
     def hear(self, rows: Rows, frames: NDArray[np.int16]) -> Heard:
         """The next frame of each row. `rows` [k] distinct, `frames` [k, 256] linear at 8 kHz."""
@@ -78,15 +80,15 @@ class Ears:
         power = np.einsum("ij,ij->i", audio, audio) / np.float32(FRAME)
         level: Floats = 10.0 * np.log10(power + np.float32(1e-12))
         speech = self._hear_speech(rows, audio, level)
-        bed = self._bed[rows]
+        bed = np.where(self._bed[rows] < NO_BED, level, self._bed[rows])
         gap = (level < at.GAP_DBFS) | (level < bed - at.GAP_BELOW_BED_DB)
         louder = level > bed + at.LOUDER_DB
         again = self._rest(rows, gap & (speech < at.HINT))
         sounding = (speech < at.HINT) & ~gap
-        self._bed[rows] = np.where(sounding, bed + at.BED_RATE * (level - bed), bed)
-        music = self._hear_music(rows, speech, level)
-        tone = np.zeros(rows.size, np.bool_)
-        return Heard(rows, speech, level, peak <= at.ZERO, music, tone, gap, louder, again)
+        self._bed[rows] = np.where(sounding, bed + at.BED_RATE * (level - bed), self._bed[rows])
+        tone = self._tones.hear(rows, audio, level, sounding, gap, self._music[rows])
+        music = self._hear_music(rows, speech, level, sounding=sounding & ~tone) & ~tone
+        return Heard(rows, speech, level, peak <= at.ZERO, music, tone, gap, louder, level < bed - at.FAINT_DB, again)
 
     def _hear_speech(self, rows: Rows, audio: Floats, level: Floats) -> Floats:
         speech = np.zeros(rows.size, np.float32)
@@ -108,27 +110,27 @@ class Ears:
         return self._hear_again(stale) if stale.size else {}
 
     def _hear_again(self, rows: Rows) -> dict[int, Floats]:
-        """The last frames of these rows from an empty state; leaves it empty."""
-        heard = np.zeros((at.AGAIN_FRAMES, rows.size), np.float32)
-        for n in range(at.AGAIN_FRAMES):
-            slot = (self._slot[rows] - at.AGAIN_FRAMES + 1 + n) % RING
-            heard[n] = self._silero.speech(rows, self._frames[rows, slot] * (np.float32(1.0) / FULL_SCALE))
-        heard[: at.AGAIN_BLIND] = 0.0
+        """The last frames of these rows from an empty state, begun at several points: music before a word fills it again
+        within a second. The best of the answers; leaves the state empty."""
+        best = np.zeros((at.AGAIN_FRAMES, rows.size), np.float32)
+        for begin in at.AGAIN_BEGINS:
+            self._silero.forget(rows)
+            for n in range(begin, at.AGAIN_FRAMES):
+                slot = (self._slot[rows] - at.AGAIN_FRAMES + 1 + n) % RING
+                p = self._silero.speech(rows, self._frames[rows, slot] * (np.float32(1.0) / FULL_SCALE))
+                if n >= begin + at.AGAIN_BLIND:
+                    best[n] = np.maximum(best[n], p)
         self._silero.forget(rows)
-        return {int(row): heard[:, n] for n, row in enumerate(rows)}
+        return {int(row): best[:, n] for n, row in enumerate(rows)}
 
-    def _hear_music(self, rows: Rows, speech: Floats, level: Floats) -> Flags:
-        """Music is what stays loud for two seconds and in which the model hears no voice."""
-        loud = (self._loud[rows] << np.uint64(1)) | (level > at.MUSIC_LOUD_DBFS)
-        self._loud[rows] = loud
-        slot = self._slot[rows]
-        p = (speech * P_SCALE).astype(np.uint8)
-        total = self._p_sum[rows] + p - self._p_ring[rows, (slot - at.MUSIC_WINDOW) % RING]
-        self._p_ring[rows, slot] = p
-        self._p_sum[rows] = total
-        share = np.bitwise_count(loud & LOUD_BITS) / at.MUSIC_WINDOW
-        calm = total < at.MUSIC_SPEECH_MEAN * P_SCALE * at.MUSIC_WINDOW
-        enough = np.where(self._music[rows], at.MUSIC_END_SHARE, at.MUSIC_LOUD_SHARE)
-        music: Flags = (share >= enough) & calm
+    def _hear_music(self, rows: Rows, speech: Floats, level: Floats, *, sounding: Flags) -> Flags:
+        """Music is what goes on sounding, not steadily, and in which the model hears no voice."""
+        swing = self._swing[rows]
+        swing = np.where(sounding, swing + at.BED_RATE * (np.abs(level - self._bed[rows]) - swing), swing)
+        self._swing[rows] = swing
+        step = np.where(speech > at.SPEECH_ON, at.MUSIC_SPEECH_STEP, np.where(speech < at.HINT, at.MUSIC_QUIET_STEP, 0.0))
+        step = np.where(sounding & (swing > at.STEADY_DB), 1.0, step)
+        score = self._score[rows] = np.clip(self._score[rows] + step, 0.0, at.MUSIC_TOP).astype(np.float32)
+        music: Flags = score >= np.where(self._music[rows], at.MUSIC_OFF, at.MUSIC_ON)
         self._music[rows] = music
         return music

@@ -29,6 +29,7 @@ OPEN = len(CAUSES)  # "no cause" in the arrays
 MODES = {"off": 0, "hold": 1, "speech": 2}
 PER_MS = POSITION_HZ // 1000
 RING = 64  # frames remembered, 2 s
+FAR = 1 << 62  # a position never reached
 NOTHING_DBFS = -70.0  # a floor lower than this is digital silence
 
 Positions = NDArray[np.int64]
@@ -66,6 +67,9 @@ class Gates:
         self.is_signalled: Flags = np.zeros(capacity, np.bool_)
         "Paused, held or muted by signalling that the mode obeys: need not be heard (Ears.reset before it is again)."
         self.speech_end = np.zeros(capacity, np.int64)
+        self.send_to = np.full(capacity, FAR, np.int64)
+        """Where an open leg's audio may be sent up to for now. It stands still once nobody has spoken for a while: what lies
+        behind it is sent when speech goes on, and withheld when the gate closes."""
         self._cause = np.full(capacity, SILENCE, np.int8)
         self._signals = np.zeros((capacity, SIGNALLED), np.bool_)
         self._mode = np.zeros(capacity, np.int8)
@@ -79,9 +83,11 @@ class Gates:
         self._speaking = np.zeros(capacity, np.bool_)
         self._hits = np.zeros(capacity, np.uint64)  # one bit a frame: speech? newest lowest
         self._gaps = np.zeros(capacity, np.uint64)  # one bit a frame: quiet? newest lowest
-        self._louder = np.zeros(capacity, np.uint64)  # one bit a frame: speech, and louder than the bed?
+        self._louder = np.zeros(capacity, np.uint64)  # one bit a frame: louder than the bed?
         self._past = np.zeros((2, capacity, RING), np.float32)  # probability of speech and level of the last 2 s
         self._slot = np.zeros(capacity, np.intp)
+        self._loudness = np.zeros(capacity, np.float32)  # level of this voice's loud frames, dBFS
+        self._spoken = np.zeros(capacity, np.int32)  # frames of speech since the voice began
         self._voices: list[Voice] = []
 
     def open_leg(self, row: int, settings: GateSettings, position: int) -> list[Change]:
@@ -97,6 +103,7 @@ class Gates:
             array[row] = 0
         self._past[0, row] = 0.0
         self._past[1, row] = np.nan
+        self._loudness[row] = NOTHING_DBFS
         for array in (self.speech_end, self._sent_to, self._barrier):
             array[row] = position
         cause = SILENCE if settings.mode == "speech" else OPEN
@@ -161,30 +168,46 @@ class Gates:
         goes_on = speaking & (heard.speech > at.SPEECH_KEEP)
         voiced = begins | goes_on
         self.speech_end[rows[voiced]] = positions[voiced]
-        ends = speaking & ~voiced & (positions - self.speech_end[rows] >= self._hangover[rows])
+        self._spoken[rows] = np.where(begins, 0, self._spoken[rows] + (heard.speech > at.SPEECH_ON))
+        is_brief = (self._spoken[rows] < at.BRIEF_FRAMES) & (heard.speech < at.BRIEF_SPEECH) & ~heard.gap
+        hangover = np.where(is_brief, at.BRIEF_HANGOVER_MS * PER_MS, self._hangover[rows])
+        ends = speaking & ~voiced & (positions - self.speech_end[rows] >= hangover - FRAME // 2)
+        self._keep_back(heard, positions, patient=speaking & ~voiced & (self._mode[rows] == MODES["speech"]))
         opens_at = positions - FRAME
         for n in np.flatnonzero(begins):
-            opens_at[n] = self._begin(int(rows[n]), int(positions[n]), is_doubtful=bool(heard.music[n]))
+            opens_at[n] = self._begin(int(rows[n]), int(positions[n]), is_doubtful=bool(heard.music[n] | heard.tone[n]))
         for row in rows[ends]:
             self._stop_speaking(int(row))
         return opens_at
+
+    def _keep_back(self, heard: Heard, positions: Positions, *, patient: Flags) -> None:
+        """In the hangover, audio behind the tail of the last sound waits: it is sent if speech goes on."""
+        rows = heard.rows
+        loudness = self._loudness[rows]
+        loudness = np.where(heard.speech > at.SPEECH_ON, np.maximum(heard.level_dbfs, loudness - at.LOUDNESS_FALL_DB), loudness)
+        self._loudness[rows] = loudness
+        sounds = ~heard.gap & (heard.level_dbfs > loudness - at.TAIL_DEPTH_DB)
+        kept_from = np.where(sounds, positions, self.speech_end[rows]) + at.TAIL_MS * PER_MS
+        kept_from = np.where(self.send_to[rows] == FAR, kept_from, np.where(sounds, kept_from, self.send_to[rows]))
+        self.send_to[rows] = np.where(patient, kept_from, FAR)
 
     def _believes(self, heard: Heard) -> Flags:
         """Is what was heard in the last frames speech? Two sure frames are enough, but not within music."""
         rows = heard.rows
         for row, speech in heard.again.items():
             self._revise(row, speech)
-        hit = heard.speech > at.SPEECH_ON
+        doubtful = heard.music | heard.tone
+        hit = (heard.speech > at.SPEECH_ON) & ~(doubtful & heard.faint)
         hits = self._hits[rows] = (self._hits[rows] << np.uint64(1)) | hit
         gaps = self._gaps[rows] = (self._gaps[rows] << np.uint64(1)) | heard.gap
-        louder = self._louder[rows] = (self._louder[rows] << np.uint64(1)) | (hit & heard.louder)
-        believes = hits & _mask(at.ON_FRAMES) == _mask(at.ON_FRAMES)
-        if heard.music.any():
-            stands_out = _count(louder, at.LOUDER_WINDOW) >= at.LOUDER_FRAMES
+        louder = self._louder[rows] = (self._louder[rows] << np.uint64(1)) | heard.louder
+        believes: Flags = hits & _mask(at.ON_FRAMES) == _mask(at.ON_FRAMES)
+        if doubtful.any():
+            stands_out = _count(hits & louder, at.LOUDER_WINDOW) >= at.LOUDER_FRAMES
             after_gap = (gaps & _mask(at.GAP_WINDOW) != 0) & (
                 _count(hits, at.AFTER_GAP_WINDOW) >= at.AFTER_GAP_FRAMES)  # fmt: skip
             long_enough = _count(hits, at.DOUBT_WINDOW) >= at.DOUBT_FRAMES
-            believes = np.where(heard.music, hit & (stands_out | after_gap | long_enough), believes)
+            believes = np.where(doubtful, hit & (stands_out | after_gap | long_enough), believes)
         for row, speech in heard.again.items():
             believes |= (rows == row) & ((speech > at.SPEECH_ON).sum() >= at.AGAIN_SPEECH_FRAMES)
         return believes
@@ -202,13 +225,16 @@ class Gates:
         first = int(hints[-1]) if hints.size else at.ON_FRAMES - 1
         floor = max(float(np.nanpercentile(level, 10)), NOTHING_DBFS)
         rising = level > max(floor + at.RISE_DB, at.GAP_DBFS)
+        if is_doubtful:
+            rising &= [bool(int(self._louder[row]) >> n & 1) for n in range(at.LOOKBACK_FRAMES)]
         while first + 1 < at.LOOKBACK_FRAMES and rising[first + 1]:
             first += 1
         lead = int(self._preroll[row])
-        if is_doubtful and not (level[first] > floor + at.RISE_DB):
-            lead += at.DOUBT_LEAD_MS * PER_MS
-        elif first + 1 < at.LOOKBACK_FRAMES and not is_doubtful:
+        before = level[first + 1 : first + 4]
+        if before.size and (before < max(floor + at.RISE_DB, at.GAP_DBFS)).all():
             lead = min(lead, at.QUIET_LEAD_MS * PER_MS)
+        elif is_doubtful:
+            lead += at.DOUBT_LEAD_MS * PER_MS
         self._speaking[row] = True
         onset = position - (first + 1) * FRAME
         self._voices.append(Voice(row, True, max(onset, int(self._sent_to[row]))))
@@ -217,7 +243,7 @@ class Gates:
     def _stop_speaking(self, row: int) -> None:
         if self._speaking[row]:
             self._speaking[row] = False
-            self._voices.append(Voice(row, False, int(self.speech_end[row])))
+            self._voices.append(Voice(row, False, int(self.speech_end[row]) - at.VOICE_TRAIL_MS * PER_MS))
 
     def _told(self, rows: Rows | int) -> NDArray[np.int8]:
         """The strongest signalled cause that the mode obeys, or OPEN."""
@@ -255,7 +281,9 @@ class Gates:
 
     def _change(self, row: int, cause: int, position: int, reason: str) -> Change:
         if self.is_open[row]:
+            position = min(position, max(int(self.send_to[row]), int(self._sent_to[row])))
             self._sent_to[row] = position
+        self.send_to[row] = FAR
         self._cause[row] = cause
         self.is_open[row] = cause == OPEN
         name = None if cause == OPEN else CAUSES[cause]
@@ -267,4 +295,5 @@ def _mask(frames: int) -> np.uint64:
 
 
 def _count(bits: NDArray[np.uint64], frames: int) -> NDArray[np.uint8]:
-    return np.bitwise_count(bits & _mask(frames))
+    count: NDArray[np.uint8] = np.bitwise_count(bits & _mask(frames))
+    return count

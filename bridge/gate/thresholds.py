@@ -18,8 +18,9 @@ ON_FRAMES = 2  # one frame alone is a click; two are 64 ms, shorter than any syl
 GAP_DBFS = -50.0  # a pause this deep ...
 GAP_BELOW_BED_DB = 25.0  # ... or so far below what was sounding before ...
 GAP_FRAMES = 4  # ... for 128 ms: the state is emptied
-STALE_FRAMES = 250  # 8 s without that: what was heard last may have been misheard, and is heard again from empty
+STALE_FRAMES = 60  # 2 s without that: what was heard last may have been misheard, and is heard again from empty
 AGAIN_FRAMES = 48  # 1.5 s are heard again; a word said straight behind the music lies within
+AGAIN_BEGINS = (0, 14, 24)  # frames of them at which the state is emptied
 AGAIN_BLIND = 6  # of them, the first tell nothing: the state is still empty
 
 # Opening
@@ -28,22 +29,46 @@ HINT = 0.25  # probability of speech that means nothing alone, and an onset when
 RISE_DB = 12.0  # above the floor of the last two seconds: sound that leads into a word without a pause is part of it
 QUIET_LEAD_MS = 200  # pre-roll where the line was quiet before the onset (the setting is the most that is sent)
 
+# Closing
+TAIL_DEPTH_DB = 30.0  # below the voice's loud frames a sound is no longer part of a word
+LOUDNESS_FALL_DB = 0.3  # per frame of speech; 10 dB a second follow a speaker who gets quieter
+TAIL_MS = 250  # silence behind the last word that providers are given at once; the hangover's rest only if speech goes on
+VOICE_TRAIL_MS = 24  # a frame's end is half a frame late on average, and the probability trails the voice a little
+
 # Doubt: within music only more evidence opens, and what was late is sent by look-back
 DOUBT_WINDOW = 30  # frames of music in which ...
 DOUBT_FRAMES = 16  # ... so many must be speech before the gate believes it: singing comes and goes
 GAP_WINDOW = 40  # but when the music paused within so many frames (1.3 s) ...
 AFTER_GAP_WINDOW = 12
-AFTER_GAP_FRAMES = 5  # ... so many of the window are enough: somebody has picked up
+AFTER_GAP_FRAMES = 4  # ... so many of the window are enough: somebody has picked up
 LOUDER_DB = 10.0  # or when it is so much louder than the bed
 LOUDER_WINDOW = 10
 LOUDER_FRAMES = 4
 DOUBT_LEAD_MS = 400  # more pre-roll there: over music the probability rises late
 AGAIN_SPEECH_FRAMES = 5  # of those heard again
+BRIEF_FRAMES = 20  # what opened for less speech than this ...
+BRIEF_HANGOVER_MS = 300  # ... and sounds on without any is closed sooner; should it be speech, look-back loses nothing
+BRIEF_SPEECH = 0.1
 
-# Music
-MUSIC_WINDOW = 62  # frames, 2 s
-MUSIC_LOUD_DBFS = -45.0
-MUSIC_LOUD_SHARE = 0.8  # of the window; speech pauses more
-MUSIC_SPEECH_MEAN = 0.2  # mean probability of speech in the window
-MUSIC_END_SHARE = 0.3  # music is over when less of the window than this is loud
+# Music: a score that sounding without speech raises, speech lowers fast and pauses slowly
+MUSIC_ON = 38.0  # 1.2 s of it
+MUSIC_OFF = 10.0
+MUSIC_TOP = 60.0
+MUSIC_QUIET_STEP = -0.5  # 1.6 s of pause end the state; a song's own pauses do not
+MUSIC_SPEECH_STEP = -2.0  # so do 0.8 s of speech
+STEADY_DB = 0.8  # what swings less about its slow level is a line's noise or a fan, not music
 BED_RATE = 0.03  # per frame; the bed is the slow level (about 1 s) of what is not speech
+FAINT_DB = 15.0  # a voice that answers is not so far below the music that it follows; its fade-out is
+
+# Tones
+TONE_PURITY = 0.97  # share of the band's energy in one or two lines
+TONE_SECOND_SHARE = 0.03  # below that there is one line
+TONE_FRAMES = 8  # 256 ms in one place, pauses left out: vowels and notes move on
+TONE_DRIFT_HZ = 10.0  # two lines 40 Hz apart (US ringback) look like one that wobbles so much
+TONE_DRIFT_DB = 1.5  # they beat by as much; a plucked or struck note fades
+TONE_MISS = 4  # frames of credit lost where a burst begins or ends
+TONE_IN_MUSIC_FRAMES = 40  # 1.3 s: tunes have long notes
+DTMF_FRAMES = 2  # a digit lasts 40 ms or more (ITU-T Q.24), here mostly 80 to 100
+DTMF_REACH_HZ = 22.0  # 1.5 % of the highest, plus the resolution of a 32 ms window
+TONE_HOLD_FRAMES = 140  # 4.5 s: ringback's pause is 4 s
+TONE_OTHER_FRAMES = 12  # 0.4 s of any other sound end it

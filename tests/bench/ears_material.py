@@ -14,7 +14,7 @@ Sound = NDArray[np.int16]
 Span = tuple[float, float]
 MUSIC_S = 150  # "minutes of music"
 WORD_S = (0.35, 0.75)  # a "hello?", a "yes"
-WORDS = 24
+WORDS = 32
 
 
 def onset(sound: Sound) -> float:
@@ -49,6 +49,14 @@ def words_after_music(tunes: list[Sound], words: list[Sound], gap: float) -> Ite
         music = np.resize(tune, MUSIC_S * RATE)
         start = MUSIC_S + gap + 0.03
         yield np.concatenate([music, line(gap), word, line(3.0)]), (start, start + len(word) / RATE - 0.06)
+
+
+def words_in_quiet(words: list[Sound]) -> Iterator[tuple[Sound, Span]]:
+    """Each word alone on a quiet line."""
+    rng = np.random.default_rng(8)
+    for word in words:
+        line = (rng.standard_normal(2 * RATE) * 32768 * 10 ** (-65 / 20)).astype(np.int16)
+        yield np.concatenate([line, word, line]), (2.03, 2.03 + len(word) / RATE - 0.06)
 
 
 def quiet(sound: Sound) -> Sound:

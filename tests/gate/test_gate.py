@@ -29,12 +29,12 @@ class Line:
         self.changes: list[Change] = self.gates.open_leg(row, settings, 0)
 
     def hear(self, seconds: float, *, p: float = 0.0, dbfs: float = -30.0, digital: bool = False, music: bool = False,
-             tone: bool = False) -> list[Change]:  # fmt: skip
+             tone: bool = False, louder: bool = False) -> list[Change]:  # fmt: skip
         begin = len(self.changes)
         for _ in range(round(seconds * SECOND / FRAME)):
             self.position += FRAME
-            one = (np.array([v]) for v in (self.row, p, dbfs, digital, music, tone))
-            self.changes += self.gates.hear(Heard(*one), np.array([self.position]))
+            one = (np.array([v]) for v in (self.row, p, dbfs, digital, music, tone, dbfs < -50, louder, False))
+            self.changes += self.gates.hear(Heard(*one, {}), np.array([self.position]))
         return self.changes[begin:]
 
     def speak(self, seconds: float = 1.0) -> list[Change]:

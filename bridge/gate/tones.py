@@ -1,0 +1,90 @@
+"""Signalling tones by the purity of the spectrum: ringback, busy, dial, SIT, fax, beeps, and DTMF.
+
+Runs only on rows that sound and in which the model hears no speech. A tone is one or two lines that hold most of the
+energy and stay where they are; DTMF is told by its pair of frequencies (ITU-T Q.23), because its digits are short.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bridge.gate import thresholds as at
+from bridge.gate.silero import FRAME, Floats, Rows
+
+Flags = NDArray[np.bool_]
+BIN_HZ = 8000 / FRAME
+LOW, HIGH = 5, 118  # bins: 156 to 3690 Hz, the telephone band
+WINDOW = np.hanning(FRAME).astype(np.float32)
+DTMF_LOW_HZ = np.array([697.0, 770.0, 852.0, 941.0], np.float32)
+DTMF_HIGH_HZ = np.array([1209.0, 1336.0, 1477.0, 1633.0], np.float32)
+REACH = 2  # bins to each side that belong to a line (Hann's main lobe)
+
+
+class Tones:
+    """Whether each row carries a signalling tone; state in arrays by row."""
+
+    def __init__(self, capacity: int) -> None:
+        self._lines = np.zeros((capacity, 2), np.float32)  # Hz, lower first
+        self._level = np.zeros(capacity, np.float32)  # dBFS of the frame that showed them
+        self._run = np.zeros(capacity, np.int32)  # frames that the same lines have stood
+        self._digits = np.zeros(capacity, np.int32)  # frames of the same DTMF pair
+        self._hold = np.zeros(capacity, np.int32)  # frames for which a cadence's pause still counts
+        self._other = np.zeros(capacity, np.int32)  # frames of other sound in a row
+
+    def reset(self, row: int) -> None:
+        """A new leg."""
+        for array in (self._run, self._digits, self._hold, self._other):
+            array[row] = 0
+
+    def hear(self, rows: Rows, audio: Floats, level: Floats, candidates: Flags, quiet: Flags, music: Flags) -> Flags:
+        """`candidates`: rows that sound without speech; `quiet`: those in a pause; all other sound ends a tone.
+        Within `music` a tone must stand much longer: tunes have long notes."""
+        heard = np.zeros(rows.size, np.bool_)
+        if candidates.any():
+            heard[candidates] = self._hear_lines(rows[candidates], audio[candidates], level[candidates])
+            heard &= ~music | (self._run[rows] >= at.TONE_IN_MUSIC_FRAMES)
+        speech = rows[~candidates & ~quiet]
+        self._run[speech] = self._digits[speech] = 0
+        other = self._other[rows] = np.where(quiet | heard | (self._run[rows] > 0), 0, self._other[rows] + 1)
+        hold = np.where(heard, at.TONE_HOLD_FRAMES, np.maximum(self._hold[rows] - 1, 0))
+        hold = np.where(other >= at.TONE_OTHER_FRAMES, 0, hold)
+        self._hold[rows] = hold
+        tone: Flags = hold > 0
+        return tone
+
+    def _hear_lines(self, rows: Rows, audio: Floats, level: Floats) -> Flags:
+        spectrum = np.fft.rfft(audio * WINDOW)
+        power: Floats = (spectrum.real**2 + spectrum.imag**2)[:, LOW - REACH : HIGH + REACH + 1].astype(np.float32)
+        total = power.sum(axis=1) + np.float32(1e-12)
+        first, one = _take_line(power)
+        second, two = _take_line(power)
+        second = np.where(two < at.TONE_SECOND_SHARE * one, first, second)
+        lines = np.sort(np.stack([first, second], axis=1), axis=1)
+        pure = one + two > at.TONE_PURITY * total
+        same = (np.abs(lines - self._lines[rows]) < at.TONE_DRIFT_HZ).all(axis=1)
+        same &= np.abs(level - self._level[rows]) < at.TONE_DRIFT_DB
+        run = np.where(pure, np.where(same, self._run[rows] + 1, 1), np.maximum(self._run[rows] - at.TONE_MISS, 0))
+        is_digit = pure & _is_near(lines[:, 0], DTMF_LOW_HZ) & _is_near(lines[:, 1], DTMF_HIGH_HZ)
+        digits = np.where(is_digit, np.where(same, self._digits[rows] + 1, 1), 0)
+        self._run[rows], self._digits[rows] = run, digits
+        self._lines[rows[pure]], self._level[rows[pure]] = lines[pure], level[pure]
+        heard: Flags = (run >= at.TONE_FRAMES) | (digits >= at.DTMF_FRAMES)
+        return heard
+
+
+def _take_line(power: Floats) -> tuple[Floats, Floats]:
+    """The strongest line's frequency in Hz and its energy; the line is taken out of `power`."""
+    count = np.arange(len(power))
+    peak = np.clip(power[:, REACH:-REACH].argmax(axis=1) + REACH, REACH, power.shape[1] - REACH - 1)
+    around = peak[:, None] + np.arange(-REACH, REACH + 1)
+    line = power[count[:, None], around]
+    energy = line.sum(axis=1) + np.float32(1e-12)
+    centre = (line * around).sum(axis=1) / energy + (LOW - REACH)
+    power[count[:, None], around] = 0.0
+    return (centre * BIN_HZ).astype(np.float32), energy
+
+
+def _is_near(line: Floats, wanted: NDArray[np.float32]) -> Flags:
+    near: Flags = (np.abs(line[:, None] - wanted) < at.DTMF_REACH_HZ).any(axis=1)
+    return near
