@@ -28,6 +28,8 @@ from bridge.sip.syntax import (
 MAX_HEAD_BYTES = 32 * 1024
 "Start line and headers. Kamailio's default buffer for all of a message is 64 KiB; real INVITEs stay below 8 KiB."
 MAX_HEADERS = 256
+MAX_VALUES = 64
+"Of one Contact line; more are a scanner's."
 MAX_BODY_BYTES = 512 * 1024
 SINGLE = frozenset({"from", "to", "call-id", "cseq", "max-forwards", "content-length", "content-type"})
 REQUIRED = ("via", "from", "to", "call-id", "cseq")
@@ -237,7 +239,10 @@ def _first_problem(message: Request | Response, *, is_stream: bool) -> tuple[int
 def _address_problem(line: str) -> str:
     if not is_balanced(line):
         return "unbalanced"
-    for value in split_outside(line, ","):
+    values = split_outside(line, ",")
+    if len(values) > MAX_VALUES:
+        return "too many values"
+    for value in values:
         head, *params = split_outside(value, ";")
         if not head or not all(params):
             return "empty part"

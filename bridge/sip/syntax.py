@@ -17,52 +17,35 @@ MAX_URI_CHARS = 2048
 "Longer ones are never parsed, only copied; ours is a service, not a browser."
 
 
+QUOTED = r'"(?:[^"\\]|\\.)*+"'
+"A quoted-string. Possessive, as all repeats here: what was taken is never given back, so time stays linear."
+OPAQUE = rf"{QUOTED}?|<[^>]*+>?"
+"What separators have no meaning in; an unterminated one reaches to the end."
+SEGMENT = {separator: re.compile(rf'(?:[^"<{separator}]|{OPAQUE})*+', re.DOTALL) for separator in ",;"}
+"All up to the next separator."
+BALANCED = re.compile(rf'{QUOTED}|<[^<>"]*+>', re.DOTALL)
+BRACKET = re.compile(rf'(?:[^"<]|{QUOTED}?)*+<', re.DOTALL)
+"All up to the first < outside quotes."
+
+
 def split_outside(text: str, separator: str) -> list[str]:
-    """The parts of `text` between separators that stand outside quoted strings and <...>, stripped."""
+    """The parts of `text` between separators (`,` or `;`) that stand outside quoted strings and <...>, stripped."""
     if separator not in text:
         return [text.strip()]
     if '"' not in text and "<" not in text:
         return [part.strip() for part in text.split(separator)]
-    parts, start, is_quoted, depth, n = [], 0, False, 0, 0
-    while n < len(text):
-        char = text[n]
-        if is_quoted:
-            if char == "\\":
-                n += 1
-            elif char == '"':
-                is_quoted = False
-        elif char == '"':
-            is_quoted = True
-        elif char == "<":
-            depth = 1
-        elif char == ">":
-            depth = 0
-        elif char == separator and not depth:
-            parts.append(text[start:n].strip())
-            start = n + 1
-        n += 1
-    parts.append(text[start:].strip())
+    parts, end = [], -1
+    while end < len(text):
+        match = SEGMENT[separator].match(text, end + 1)
+        assert match is not None  # it matches nothing, too
+        parts.append(match.group().strip())
+        end = match.end()
     return parts
 
 
 def is_balanced(text: str) -> bool:
     """Every quoted string and every <...> is closed."""
-    is_quoted, depth, n = False, 0, 0
-    while n < len(text):
-        char = text[n]
-        if is_quoted:
-            if char == "\\":
-                n += 1
-            elif char == '"':
-                is_quoted = False
-        elif char == '"':
-            is_quoted = True
-        elif char == "<":
-            depth += 1
-        elif char == ">":
-            depth -= 1
-        n += 1
-    return not is_quoted and depth == 0
+    return not re.search(r'["<>]', BALANCED.sub("", text))
 
 
 def parse_params(parts: list[str]) -> dict[str, str]:
@@ -106,16 +89,8 @@ def parse_name_addr(value: str) -> NameAddr:
 
 
 def _bracket(text: str) -> int:
-    is_quoted, n = False, 0
-    while n < len(text):
-        if is_quoted and text[n] == "\\":
-            n += 1
-        elif text[n] == '"':
-            is_quoted = not is_quoted
-        elif text[n] == "<" and not is_quoted:
-            return n
-        n += 1
-    return -1
+    match = BRACKET.match(text)
+    return match.end() - 1 if match else -1
 
 
 VIA = re.compile(
