@@ -111,9 +111,19 @@ class Rig:
             self.advance(self.origin + (n + 1) * TICK)
             self.tick(n * TICK)
         if finish:
-            self.leg.finish(self.now)
-            self.pump()
-            self.advance(self.now + patience, stop=lambda: self.is_finished)
+            self.hang_up(patience)
+
+    def run_on(self, start: float, until: float) -> None:
+        """From one call time to another, then the hang-up."""
+        for n in range(round(start / TICK), round(until / TICK)):
+            self.advance(self.origin + (n + 1) * TICK)
+            self.tick(n * TICK)
+        self.hang_up()
+
+    def hang_up(self, patience: float = 200.0) -> None:
+        self.leg.finish(self.now)
+        self.pump()
+        self.advance(self.now + patience, stop=lambda: self.is_finished)
 
     @property
     def is_finished(self) -> bool:
