@@ -14,7 +14,7 @@ from bridge.emulator.audio import WIDTHS, Decoder, wav_format
 from bridge.emulator.deepgram_messages import DeepgramMessages
 from bridge.emulator.deepgram_query import DeepgramQuery
 from bridge.emulator.options import EmulatorOptions, Faults
-from bridge.emulator.recogniser import HeardWord, RecogniserFactory
+from bridge.emulator.recogniser import RecogniserFactory
 from bridge.emulator.segments import Segment, Segmenter, SegmentEvent, UtteranceEnd
 from bridge.emulator.wire import Abort, Close, Freeze, Output, Schedule, SendText, Throttle
 
@@ -57,8 +57,6 @@ class DeepgramStream:
         self._keepalives = 0
         self._has_answered = False
         self._is_ended = False
-        self.words: list[HeardWord] = []
-        "Words of all finals sent."
         if query.encoding is not None:
             self._open_decoder(query.encoding, query.sample_rate, query.channels)
 
@@ -166,17 +164,15 @@ class DeepgramStream:
         index = (channel, len(self._segmenters))
         if isinstance(event, UtteranceEnd) and "utterance_end_minus_one" in self._faults:
             event = UtteranceEnd(-1)
-        is_final = isinstance(event, Segment) and event.is_final
-        if isinstance(event, Segment) and event.is_final:
-            self.words.extend(event.words)
-        late = self._faults.seconds("late") if is_final else None
-        self._send(self.messages.event(event, index), now, delay=late or 0.0)
+        finals = event.words if isinstance(event, Segment) and event.is_final else None
+        late = (self._faults.seconds("late") or 0.0) if finals is not None else 0.0
+        self._schedule.put(SendText(self.messages.event(event, index), finals or ()), now, delay=late)
         if isinstance(event, Segment) and not self._has_answered:
             self._has_answered = True
             if "unknown_message" in self._faults:
                 self._send({"type": "FutureMessage", "request_id": self.messages.request_id}, now)
-        if is_final and "late_utterance_end" in self._faults and self.words:
-            self._send(self.messages.event(UtteranceEnd(self.words[-1].end), index), now)
+        if finals and "late_utterance_end" in self._faults:
+            self._send(self.messages.event(UtteranceEnd(finals[-1].end), index), now)
 
     def _flush_decoder(self, now: float) -> None:
         """The resampler's last 1.5 ms, so that a final covers all audio received."""
@@ -240,8 +236,8 @@ class DeepgramStream:
             code = self._faults.code("error") or 1011
             self._end(Close(code, {1008: "DATA-0000", 1011: NET0000}.get(code, "")), now)
 
-    def _send(self, message: dict[str, Any], now: float, *, delay: float = 0.0) -> None:
-        self._schedule.put(SendText(message), now, delay=delay)
+    def _send(self, message: dict[str, Any], now: float) -> None:
+        self._schedule.put(SendText(message), now)
 
     def _end(self, output: Output, now: float, *, delay: float = 0.0) -> None:
         self._is_ended = True

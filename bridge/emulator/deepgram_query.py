@@ -118,6 +118,8 @@ def _check_enums(pairs: list[tuple[str, str]], last: dict[str, str]) -> None:
     for key, value in pairs:
         if key in BOOLEANS and value not in ("true", "false"):
             raise _undeserialisable(f"provided string was not `true` or `false`: {key}")
+    if last.get("diarize_model", "v1") not in ("latest", "v1"):
+        raise _bad("diarize_model is not supported for streaming.")
     if not LANGUAGE.fullmatch(last.get("language", "en")):
         raise _bad("No such model/language/tier combination found.")
 

@@ -30,7 +30,7 @@ class Connection:
     seconds: float = 0.0
     "The audio clock: what a provider that charges for audio would charge."
     words: list[HeardWord] = field(default_factory=list)
-    "Words of final results, in stream time."
+    "Words of the final results that were really sent, in stream time."
     refused: int = 0
     "HTTP status of a refused upgrade."
     close_code: int = 0

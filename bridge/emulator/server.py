@@ -26,7 +26,7 @@ from bridge.emulator.deepgram_query import DeepgramQuery, Refusal, credentials, 
 from bridge.emulator.listening import recogniser_factory
 from bridge.emulator.options import EmulatorOptions, Faults
 from bridge.emulator.received import Connection, kind_of_sent, kind_of_text
-from bridge.emulator.recogniser import HeardWord, Recogniser, RecogniserFactory
+from bridge.emulator.recogniser import Recogniser, RecogniserFactory
 from bridge.emulator.soniox import SonioxStream
 from bridge.emulator.wire import Abort, Close, Freeze, Output, SendText, Throttle
 
@@ -45,7 +45,6 @@ class Stream(Protocol):
     """A provider's state machine for one connection."""
 
     throttle: Throttle
-    words: list[HeardWord]
 
     @property
     def seconds(self) -> float: ...
@@ -170,7 +169,7 @@ class EmulatorServer:
         except ConnectionClosed:
             pass
         finally:
-            record.seconds, record.words = stream.seconds, list(stream.words)
+            record.seconds = stream.seconds
             record.close_code = record.close_code or connection.close_code or 1006
             record.close_reason = record.close_reason or connection.close_reason or ""
             record.closed_at = self._now()
@@ -219,13 +218,13 @@ class EmulatorServer:
                 record.audio += message
             stream.receive_audio(message, now)
             record.seconds = stream.seconds
-        record.words = stream.words
 
     async def _perform(self, output: Output, connection: ServerConnection, record: Connection) -> bool:
         """False: the connection is over."""
         if isinstance(output, SendText):
             await connection.send(output.text)
             record.sent.append((self._now(), kind_of_sent(output.message)))
+            record.words += output.words
             return True
         if isinstance(output, Close):
             record.close_code, record.close_reason = output.code, output.reason

@@ -13,7 +13,7 @@ from typing import Any
 
 from bridge.emulator.audio import WIDTHS, Decoder, wav_format
 from bridge.emulator.options import EmulatorOptions, Faults
-from bridge.emulator.recogniser import HeardWord, RecogniserFactory
+from bridge.emulator.recogniser import RecogniserFactory
 from bridge.emulator.soniox_start import (
     KEYS_DIFFER,
     MISSING_KEY,
@@ -70,8 +70,6 @@ class SonioxStream:
         self._next_message = options.cadence
         self._auth_error: SonioxError | None = None
         self._key: str | None = None
-        self.words: list[HeardWord] = []
-        "Words of all final tokens sent."
         try:
             self._key = connection_key(offer)
             if self._key is not None:
@@ -224,10 +222,9 @@ class SonioxStream:
         assert self._tokens is not None
         self._next_message = self.seconds + self._options.cadence
         message, words = self._tokens.message(update, with_marks="no_finalize" not in self._faults)
-        self.words.extend(words)
         has_finals = any(token["is_final"] for token in message["tokens"])
         late = (self._faults.seconds("late") or 0.0) if has_finals else 0.0
-        self._schedule.put(SendText(message), now, delay=late, behind_all=True)
+        self._schedule.put(SendText(message, tuple(words)), now, delay=late, behind_all=True)
 
     def _finalize(self, now: float) -> None:
         if self._tokens is None:  # nothing to make final, but the mark is owed

@@ -6,12 +6,16 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from bridge.emulator.recogniser import HeardWord
+
 
 @dataclass(frozen=True, slots=True)
 class SendText:
     """A text frame."""
 
     message: dict[str, Any]
+    words: tuple[HeardWord, ...] = ()
+    "Words that this frame makes final."
 
     @property
     def text(self) -> str:

@@ -58,6 +58,7 @@ def test_unknown_parameters_and_repeated_ones_are_accepted() -> None:
         "model=nova-3&encoding=opus&sample_rate=48000",
         f"{RAW}&keywords=snuffle:1",
         f"{RAW}&language=english",
+        f"{RAW}&diarize_model=v2",
         f"{RAW}&interim_results=yes",
         f"{RAW}&endpointing=soon",
         f"{RAW}&channels=21",

@@ -135,6 +135,16 @@ async def test_a_drop_is_1006_for_the_client_and_the_next_connection_works() -> 
             assert transcript(await listen(socket)) == "thank you"
 
 
+async def test_words_that_were_lost_with_their_connection_are_not_on_record_as_said() -> None:
+    async with serve(options("late=5")) as server:
+        async with open_stream(server) as socket:
+            await say(socket, THANKS, '{"type":"Finalize"}', '{"type":"KeepAlive"}')
+            while not (server.connections and server.connections[0].times_of("KeepAlive")):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+            server.drop_all()
+        assert (await server.until_ended(1)).words == []
+
+
 async def test_a_half_open_connection_answers_no_ping() -> None:
     async with serve(options("half_open=0.2")) as server, open_stream(server, close_timeout=0.05) as socket:
         await say(socket, encode(silence(0.3)))
