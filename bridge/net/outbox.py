@@ -23,7 +23,7 @@ from bridge.net.write_ahead import WriteAhead
 from bridge.publish.box import Counts, Entry, Room, Take
 from bridge.publish.contract import Health, Part, Record, Sink
 from bridge.publish.events import CALL_ENDED, CALL_STARTED, Event
-from bridge.publish.outbox import Outbox
+from bridge.publish.outbox import MEMORY_BYTES, Outbox
 
 MAX_SPOOL_BYTES = 4 << 30  # about 30 min of 1000 busy legs; above half of it interims are dropped
 TEND_EVERY = 1.0  # s; trimming, group lag, and noticing a lost connection of an idle partition
@@ -70,19 +70,25 @@ class Publisher:
         keep_s: float = 60.0,
         call_ttl_s: float = 86400.0,
         max_spool_bytes: int = MAX_SPOOL_BYTES,
+        memory_bytes: int = MEMORY_BYTES,
         redact: Callable[[Event], Event] | None = None,
     ) -> None:
         self._sink = sink
         self._redact = redact
         self._outbox = Outbox(
-            instance, sink.partition, partitions=sink.partitions, keep_s=keep_s, call_ttl_s=call_ttl_s
+            instance,
+            sink.partition,
+            partitions=sink.partitions,
+            keep_s=keep_s,
+            call_ttl_s=call_ttl_s,
+            memory_bytes=memory_bytes,
         )
         root = Path(spool_path) if spool_path else default_root()
         files = SpoolFiles(root, instance, keep_s=keep_s, max_bytes=max_spool_bytes)
         self._wake = [asyncio.Event() for _ in range(sink.partitions)]
         self._settled = asyncio.Event()
         self._closing = asyncio.Event()
-        self._disk = WriteAhead(self._outbox, files, self._wake, self._closing)
+        self._disk = WriteAhead(self._outbox, files, self._wake, self._closing, memory_bytes=memory_bytes)
         self._sink_errors: dict[int, str] = dict.fromkeys(range(sink.partitions), "not connected yet")
         self._health: dict[int, Health] = {}
         self._refused_told = 0

@@ -86,7 +86,7 @@ class Address:
         return found | more
 
     def client(self, **more: Any) -> Any:
-        """A redis-py client for reading: `Redis` (of the master, with Sentinel) or `RedisCluster`. For `close_client`."""
+        """A redis-py client for reading: `Redis` (Sentinel: of the master) or `RedisCluster`. For `close_client`."""
         library: Any = aredis  # its constructors are only half typed
         if self.kind == "cluster":
             nodes = [library.cluster.ClusterNode(host, port) for host, port in self.nodes]

@@ -25,7 +25,16 @@ log = structlog.get_logger()
 class WriteAhead:
     """Appends never wait. `run` saves; After each save the partitions are woken that have something to send."""
 
-    def __init__(self, outbox: Outbox, files: SpoolFiles, wake: list[asyncio.Event], closing: asyncio.Event) -> None:
+    def __init__(
+        self,
+        outbox: Outbox,
+        files: SpoolFiles,
+        wake: list[asyncio.Event],
+        closing: asyncio.Event,
+        *,
+        memory_bytes: int = MEMORY_BYTES,
+    ) -> None:
+        self._memory_bytes = memory_bytes
         self._outbox = outbox
         self._files = files
         self._wake = wake
@@ -145,7 +154,7 @@ class WriteAhead:
         if not self.error:
             log.error("spool_failed", reason=reason, n=self._outbox.pending)
         self.error = reason
-        if self._files.unsaved_bytes > MEMORY_BYTES:
+        if self._files.unsaved_bytes > self._memory_bytes:
             self._append_again()
         self._measure_room()
 
@@ -169,7 +178,7 @@ class WriteAhead:
         size, limit = self._files.size_bytes, self._files.max_bytes
         if size > limit // 2:
             self._outbox.hurry()
-        if size > limit or (self.error and self._outbox.memory_bytes > MEMORY_BYTES):
+        if size > limit or (self.error and self._outbox.memory_bytes > self._memory_bytes):
             room = Room.FULL
         elif self.error or size > limit // 2:
             room = Room.TIGHT

@@ -4,10 +4,11 @@ import asyncio
 import contextlib
 import os
 import random
+import resource
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Self
 
@@ -398,32 +399,58 @@ async def test_two_processes_never_share_a_spool(redis_server: RedisServer, tmp_
             await second.open()
 
 
+@contextlib.contextmanager
+def full_disk(file_bytes: int) -> Iterator[None]:
+    """The kernel lets no file of this process grow beyond so much (EFBIG instead of ENOSPC; Python ignores SIGXFSZ)."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
 async def test_a_full_disk_is_told_and_events_go_out_without_it(redis_server: RedisServer, tmp_path: Path) -> None:
-    disk = tmp_path / "disk"
-    async with publishing(redis_server, disk) as publisher:
+    async with publishing(redis_server, tmp_path) as publisher:
         publisher.publish(started("c"))
         await flush(publisher)
-        save = publisher._disk._files.save
-
-        def full(chunks: object) -> None:
-            raise OSError(28, "No space left on device")
-
-        publisher._disk._files.save = full  # type: ignore[method-assign, assignment]
-        publisher.publish(final("c", 1))
-        publisher.publish(interim("c", 9, 1))
-        await flush(publisher)
-        await until(lambda: publisher.stats().last_error)
-        assert publisher.stats().last_error == "No space left on device"
-        assert publisher.stats().is_writable
-        publisher.publish(interim("c", 9, 2))
-        assert publisher.stats().counts.conflated >= 0
-        publisher._disk._files.save = save  # type: ignore[method-assign]
+        with full_disk(64 << 10):
+            for n in range(300):
+                publisher.publish(final("c", n))
+            await until(lambda: bool(publisher.stats().last_error))
+            await flush(publisher)
+            assert publisher.stats().last_error == "File too large"
+            assert publisher.stats().is_writable
+            publisher.publish(interim("c", 999, 1))  # waits: no room
+            publisher.publish(interim("c", 999, 2))
+            assert publisher.stats().counts.conflated == 1
         await until(lambda: not publisher.stats().last_error)
         publisher.publish(ended("c"))
         await flush(publisher)
-    with redis_server.client() as client:
-        n = client.xlen("callbridge:call:c")
-    check_streams(redis_server, {"c": n})
+        assert publisher.stats().accepted == publisher.stats().counts.numbered
+    check_streams(redis_server, {"c": publisher.stats().counts.numbered})
+
+
+async def test_a_disk_that_stays_full_does_not_fill_the_memory(redis_server: RedisServer, tmp_path: Path) -> None:
+    async with publishing(redis_server, tmp_path, memory_bytes=100_000) as publisher:
+        publisher.publish(started("c"))
+        await flush(publisher)
+        with full_disk(64 << 10):
+            for n in range(2000):
+                publisher.publish(final("c", n))
+                if not n % 20:
+                    await asyncio.sleep(0.002)
+            await flush(publisher)
+            await until(lambda: publisher._disk._files.unsaved_bytes < 200_000)
+        await until(lambda: not publisher.stats().last_error)
+        publisher.publish(ended("c"))
+        await flush(publisher)
+        numbered = publisher.stats().counts.numbered
+    check_streams(redis_server, {"c": numbered})
+    async with publishing(redis_server, tmp_path) as publisher:  # what is on disk now is whole
+        await until(lambda: publisher.stats().is_sink_up)
+        assert publisher.stats().counts.crashed_calls == 0
+    check_streams(redis_server, {"c": numbered})
 
 
 async def test_a_spool_at_its_limit_refuses_loudly_and_never_leaves_a_gap(
