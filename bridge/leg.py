@@ -256,7 +256,7 @@ class Leg:
         if event.is_end and output.timestamp != self._last_event:
             self._last_event = output.timestamp
             if event.digit:
-                self._publish(events.dtmf, digit=event.digit, duration_ms=event.duration * 1000 // 8000)
+                self._publish(events.dtmf, digit=event.digit, duration_ms=event.duration * 1000 // output.clock_hz)
 
     def other_speaks(self, now: float) -> None:
         """Another leg has taken over."""

@@ -11,7 +11,7 @@ import heapq
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import structlog
 
@@ -20,6 +20,7 @@ from bridge.config import GateSettings, RouteSettings, Settings, SttSettings, bu
 from bridge.errors import CapacityError
 from bridge.ingress.contract import CallControl, CallOffer
 from bridge.leg import Leg
+from bridge.media.outputs import Output
 from bridge.metrics import Metrics
 from bridge.publish.events import Event, Published
 from bridge.web.contract import Feed, Verb
@@ -30,6 +31,7 @@ BUSY_LIMIT = 0.85  # share of a tick that may be spent working, averaged over ab
 BUSY_WEIGHT = 0.02  # of one tick in that average: 50 ticks
 LOOK_EVERY = 1.0  # s between two looks for calls that were forgotten
 MOST_LATE = 5  # ticks that may be missed before the beat starts anew
+T = TypeVar("T")
 log = structlog.get_logger()
 
 
@@ -178,18 +180,17 @@ class Service:
         """One beat. What arrived is read first, so that a call that has ended loses nothing of its last 20 ms."""
         wiring = self._wiring
         for batch in wiring.sockets.read():
-            wiring.plane.push(batch)
+            self._shielded(wiring.plane.push, batch)
         if self._after_read:
             waiting, self._after_read = self._after_read, []
             for then in waiting:
-                then(now)
-        seats = wiring.seats
-        for output in wiring.plane.tick(now):
-            leg = seats[output.row]
+                self._shielded(then, now)
+        for output in self._shielded(wiring.plane.tick, now) or ():
+            leg = wiring.seats[output.row]
             if leg is not None:
                 self._dispatch(leg, output, now)
         while self._timers and self._timers[0][0] <= now:
-            heapq.heappop(self._timers)[2].handle_timer(now)
+            self._shielded(heapq.heappop(self._timers)[2].handle_timer, now)
         wiring.reports.run(now)
         if now >= self._look_at:
             self._look_at = now + LOOK_EVERY
@@ -202,12 +203,20 @@ class Service:
             if call.offer.ingress == "external" and call.idle_for(now) > self._settings.rtp.idle_end_s:
                 call.hang_up("timeout", now)
 
-    def _dispatch(self, leg: Leg, output: Any, now: float) -> None:
+    def _dispatch(self, leg: Leg, output: Output, now: float) -> None:
         try:
             leg.on_output(output, now)
         except Exception:
             log.exception("leg failed", leg=leg.id)
             leg.ended(now)
+
+    def _shielded(self, work: Callable[..., T], *args: Any) -> T | None:
+        """The boundary of one piece of the tick: a bug there is logged and must not stop the tick of all others."""
+        try:
+            return work(*args)
+        except Exception:
+            log.exception("tick failed", state=getattr(work, "__qualname__", ""))
+            return None
 
     # -- draining ---------------------------------------------------------------------------------------------------
 

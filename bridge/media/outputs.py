@@ -43,6 +43,8 @@ class TelephoneEvent:
     row: int
     payload: bytes
     timestamp: int
+    clock_hz: int
+    "Unit of the payload's duration."
 
 
 Output = Audio | Gate | Speaking | TelephoneEvent

@@ -283,7 +283,8 @@ class Plane:
             elif frame.kind is Kind.COMFORT:
                 track.put_silence(frame)
             else:
-                self._out.append(TelephoneEvent(track.row, frame.payload, frame.timestamp))
+                clock_hz = track.receiver.clock_hz if track.receiver is not None else POSITION_HZ
+                self._out.append(TelephoneEvent(track.row, frame.payload, frame.timestamp, clock_hz))
 
     # -- the tick ---------------------------------------------------------------------------------------------------
 

@@ -74,6 +74,8 @@ class Track:
         self.malformed = 0
         self._marks: deque[tuple[int, float]] = deque([(0, 0.0)])
         self._decoders: dict[PayloadType, Decoder] = {}
+        self._hole: Concealment | None = None
+        "While audio is being concealed: how it goes on."
         self._law = COMPAND.get(audio.encoding)
 
     # -- the leg's clock ----------------------------------------------------------------------------------------
@@ -110,6 +112,7 @@ class Track:
         kind = frame.payload_type
         assert kind is not None
         if kind.codec.wire_encoding == self.audio.encoding and kind.plain_bytes and self.audio.rate_hz == POSITION_HZ:
+            self._hole = None  # passed through untouched: what was lost is filled, what came is not changed
             self.history.write(self.row, frame.position, np.frombuffer(frame.payload, np.uint8))
             return
         decoder = self._decoders.get(kind)
@@ -121,15 +124,19 @@ class Track:
             self.malformed += 1
             self.put_concealed(frame)
             return
+        if self._hole is not None and kind.codec.sample_rate_hz == self.audio.rate_hz:
+            samples = self._hole.good(samples)  # cross-faded: the end of a hole does not click
+        self._hole = None
         self.put_linear(frame.position, frame.length, samples, kind.codec.sample_rate_hz)
 
     def put_concealed(self, frame: Frame) -> None:
         """Fills a hole from the audio before it."""
-        concealment = Concealment(self.audio.rate_hz)
-        concealment.good(self.linear(max(frame.position - CONCEAL_FROM, 0), frame.position))
+        if self._hole is None:
+            self._hole = Concealment(self.audio.rate_hz)
+            self._hole.good(self.linear(max(frame.position - CONCEAL_FROM, 0), frame.position))
         self.concealed += frame.length
         n = frame.length * self.history.per_position
-        self.put_linear(frame.position, frame.length, concealment.lost(n), self.audio.rate_hz)
+        self.put_linear(frame.position, frame.length, self._hole.lost(n), self.audio.rate_hz)
 
     def put_silence(self, frame: Frame) -> None:
         """Exact zeros."""

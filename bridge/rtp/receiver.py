@@ -62,7 +62,8 @@ class Receiver:
         self._is_trusted = False
         self._is_started = False
         self._last_units = 0
-        self._clock_hz = POSITION_HZ
+        self.clock_hz = POSITION_HZ
+        "Of the last audio's timestamps; telephone events share it (RFC 4733 section 2.1)."
         self.in_comfort = False
 
     def configure(self, types: Mapping[int, PayloadType], *, event: int | None, comfort: frozenset[int]) -> None:
@@ -218,7 +219,7 @@ class Receiver:
         """Suddenly late by more than jitter explains. Needs a look at what comes next before it gets its time."""
         if self._is_new_clock or self._is_trusted:
             return False
-        gap = signed32(item.timestamp - int(self._lanes.timestamp[self._row])) / self._clock_hz
+        gap = signed32(item.timestamp - int(self._lanes.timestamp[self._row])) / self.clock_hz
         return self._offset(item, gap) > float(self._lanes.offset[self._row]) + JUMP
 
     def _settle_doubt(self, item: _Item, now: float) -> bool:
@@ -227,11 +228,11 @@ class Receiver:
         True once it is known. After a stopped clock (seen after a hold of PJSIP) the stream is tied to real time anew.
         """
         newest = max(self._buffer.values(), key=lambda entry: signed16(entry.seq - item.seq))
-        audio = signed32(newest.timestamp - item.timestamp) / self._clock_hz
+        audio = signed32(newest.timestamp - item.timestamp) / self.clock_hz
         elapsed = newest.arrival - item.arrival
         if audio < DOUBT / 2 and now - item.arrival < DOUBT:
             return False
-        gap = signed32(item.timestamp - int(self._lanes.timestamp[self._row])) / self._clock_hz
+        gap = signed32(item.timestamp - int(self._lanes.timestamp[self._row])) / self.clock_hz
         if elapsed >= audio / 2:
             late = self._offset(item, gap) - float(self._lanes.origin[self._row])
             self._lanes.shift[self._row] += late
@@ -243,7 +244,7 @@ class Receiver:
 
     def _offset(self, item: _Item, gap: float) -> float:
         lanes, row = self._lanes, self._row
-        duration = self._last_units / self._clock_hz
+        duration = self._last_units / self.clock_hz
         captured = int(lanes.position[row]) / POSITION_HZ + float(lanes.shift[row]) + gap
         return item.arrival - duration - captured
 
@@ -262,7 +263,7 @@ class Receiver:
             return []
         self.in_comfort = False
         clock_hz = known.codec.clock_rate_hz
-        self._clock_hz, self._last_units = clock_hz, units
+        self.clock_hz, self._last_units = clock_hz, units
         out = self._bridge_gap(item, clock_hz)
         lanes.note_offset(row, self._offset(item, 0.0))
         out.append(self._frame(Kind.AUDIO, units * POSITION_HZ // clock_hz, item=item, payload_type=known))
@@ -275,7 +276,7 @@ class Receiver:
         expected = int(self._lanes.timestamp[self._row])
         self._expect(item.seq + 1, expected)
         if item.payload_type in self._comfort_types:
-            out = [] if self._is_new_clock else self._bridge_gap(item, self._clock_hz)
+            out = [] if self._is_new_clock else self._bridge_gap(item, self.clock_hz)
             self._expect(item.seq + 1, item.timestamp if out or not self._is_new_clock else expected)
             self.in_comfort = not self._is_new_clock
             self._expect_slowly()
@@ -332,5 +333,5 @@ class Receiver:
         if steps <= 0:
             return []
         length = steps * POSITION_HZ // 50
-        self._expect(self.next_seq, int(lanes.timestamp[row]) + length * self._clock_hz // POSITION_HZ)
+        self._expect(self.next_seq, int(lanes.timestamp[row]) + length * self.clock_hz // POSITION_HZ)
         return [self._frame(Kind.COMFORT, length)]
