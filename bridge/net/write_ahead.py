@@ -15,7 +15,7 @@ from bridge.publish.box import Entry, Room
 from bridge.publish.outbox import MEMORY_BYTES, Outbox
 from bridge.publish.spool import Kind
 
-SYNC_EVERY = 0.02  # s between two syncs: an event is accepted within 100 ms, with room for a slow disk
+SYNC_EVERY = 0.01  # s between two syncs: an event is accepted within 100 ms, with room for a slow disk
 RETRY_FIRST = 0.05  # s after a write that failed; doubles
 RETRY_MAX = 2.0
 
