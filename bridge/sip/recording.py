@@ -61,7 +61,7 @@ class Speaker:
     aor: str
     is_calling: bool | None
     is_out: bool
-    "The party neither sends nor receives: it is on hold (RFC 7865 section 6.8)."
+    "The party neither sends nor receives any more: it is on hold (RFC 7865 section 6.8)."
 
 
 @dataclass(slots=True)
@@ -74,6 +74,8 @@ class Metadata:
     labels: list[str] = field(default_factory=list)
     last_sender: dict[str, str] = field(default_factory=dict)
     "Stream to the participant that sent it last: who is silent on it while nobody sends."
+    was_in: set[str] = field(default_factory=set)
+    "Participants that have sent or received."
 
     def merge(self, content: bytes) -> bool:
         """Takes a metadata document: a complete one replaces what was known, a partial one changes it. False, and
@@ -132,9 +134,12 @@ class Metadata:
     def _associate(self, party: Participant, element: Element) -> None:
         """States all that the party sends and receives now (RFC 7865 section 6.8). A stream it sends is no one else's
         any more: that is how a transfer looks when the old party is not mentioned."""
-        party.send = {text for child in element if _local(child) == "send" and (text := (child.text or "").strip())}
-        party.recv = {text for child in element if _local(child) == "recv" and (text := (child.text or "").strip())}
-        for stream in party.send:
+        # an empty id is kept: Avaya sends one before it knows better, and it is no sign of hold
+        party.send = {(child.text or "").strip() for child in element if _local(child) == "send"}
+        party.recv = {(child.text or "").strip() for child in element if _local(child) == "recv"}
+        if party.send or party.recv:
+            self.was_in.add(party.id)
+        for stream in party.send - {""}:
             self.last_sender[stream] = party.id
             for other in self.participants.values():
                 if other is not party and other.send:
@@ -151,7 +156,8 @@ class Metadata:
             party = self._by_order(label, stream, position)
         if party is None:
             return None
-        is_out = party.send is not None and not party.send and not party.recv
+        # lost, not merely absent: a first document that ties nobody to anything must not silence a call
+        is_out = party.id in self.was_in and not party.send and not party.recv
         return Speaker(party.name or party.aor, party.aor, party.is_calling, is_out)
 
     def _by_order(self, label: str, stream: str | None, position: int) -> Participant | None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from bridge.errors import SdpError
 from bridge.ingress.sip_call import SipCall
 from bridge.sip import sdp as sdp_model
 from bridge.sip.events import Answered, Body, Flow
 from bridge.sip.message import Request, parse
-
 from tests.ingress.sip_fakes import FakeCall, FakeHost, settings
 
 OFFERS = Path(__file__).parents[3] / "shared/assets/siprec-offers"
@@ -260,3 +260,34 @@ async def test_a_recording_client_over_udp_is_answered_as_a_recording_server() -
     assert answered.response.headers.get("Contact").endswith(";+sip.srs")
     assert [media.direction for media in sdp_model.parse(answered.response.body).media] == ["recvonly", "recvonly"]
     assert [leg.role for leg in host.calls[0].legs] == ["caller", "agent"]
+
+
+def test_a_first_document_that_ties_nobody_or_an_empty_stream_does_not_silence_the_call() -> None:
+    for first in (metadata(("dummy", [], []), labels=(1,)), metadata(("dummy", [""], []), labels=(1,))):
+        call, made, _ = opened(multipart((SDP_TYPE, offer(stream(1))), (METADATA_TYPE, first)))
+        assert [leg.on_hold for leg in made.legs] == [False]
+        update = metadata(("ann", ["s1"], []), labels=(1,))
+        call.reoffered(request(update.encode(), method="UPDATE", content_type="application/rs-metadata", cseq=2), 5.0)
+        assert made.legs[0].speakers == [("caller", "sip:ann@x")]
+        assert not made.legs[0].on_hold
+
+
+def test_a_party_that_comes_back_after_a_complete_document_is_off_hold() -> None:
+    call, made, _ = two_streams()
+    for n, (send, recv) in enumerate([([], []), (["s1"], [])], 2):
+        update = metadata(("ann", send, recv), ("bob", ["s2"], recv))
+        call.reoffered(request(update.encode(), method="UPDATE", content_type=METADATA_TYPE, cseq=n), float(n))
+    assert made.legs[0].holds == [True, False]
+    assert made.legs[0].speakers == []
+
+
+def test_a_party_that_leaves_is_forgotten_and_its_stream_has_no_other_speaker() -> None:
+    call, made, _ = two_streams()
+    gone = (
+        '<recording xmlns="urn:ietf:params:xml:ns:recording:1"><datamode>partial</datamode>'
+        '<participantsessionassoc participant_id="ann" session_id="c"><disassociate-time>t</disassociate-time>'
+        "</participantsessionassoc></recording>"
+    )
+    call.reoffered(request(gone.encode(), method="UPDATE", content_type=METADATA_TYPE, cseq=2), 5.0)
+    assert [leg.speakers for leg in made.legs] == [[], []]
+    assert [leg.on_hold for leg in made.legs] == [False, False]
