@@ -170,8 +170,15 @@ def emulate(
     library: Annotated[list[Path] | None, typer.Option(help="A folder of further known recordings.")] = None,
     key: Annotated[list[str] | None, typer.Option(help="An accepted API key; none given: any.")] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Timers as documented rather than as measured.")] = False,
+    finalize: Annotated[str, typer.Option(help="Deepgram answers Finalize: always, buffered, never.")] = "always",
+    throttle: Annotated[float, typer.Option(help="Deepgram reads so many times real time; 0: at once.")] = 1.25,
+    concurrency: Annotated[int, typer.Option(help="More connections than this get 429; 0: no limit.")] = 0,
+    cadence: Annotated[float, typer.Option(help="Soniox: seconds of audio between messages.")] = 0.2,
     fault: Annotated[
-        list[str] | None, typer.Option(metavar="NAME[=VALUE][@CONNECTIONS]", help="A scripted fault; repeatable.")
+        list[str] | None,
+        typer.Option(
+            metavar="NAME[=VALUE][@CONNECTIONS]", help="drop, refuse, late ...: see bridge/emulator/options.py."
+        ),
     ] = None,
     log_file: Annotated[Path | None, typer.Option("--log", help="Append a JSON line per connection.")] = None,
 ) -> None:
@@ -183,14 +190,20 @@ def emulate(
         raise ConfigError([f"emulate: there is no stand-in for {provider}; known: deepgram, soniox"])
     if recogniser not in ("match", "scripted", "none", "pocketsphinx"):
         raise ConfigError([f"--recogniser {recogniser}: must be match, scripted, none or pocketsphinx"])
+    if finalize not in ("always", "buffered", "never"):
+        raise ConfigError([f"--finalize {finalize}: must be always, buffered or never"])
     options = EmulatorOptions(
-        provider=provider,  # type: ignore[arg-type]  # both checked above
+        provider=provider,  # type: ignore[arg-type]  # all checked above
         host=host,
         port=port,
         recogniser=recogniser,  # type: ignore[arg-type]
         libraries=tuple(library or ()),
         keys=tuple(key or ()),
         strict=strict,
+        finalize=finalize,  # type: ignore[arg-type]
+        throttle=throttle,
+        concurrency=concurrency,
+        cadence=cadence,
         faults=tuple(Fault.parse(text) for text in fault or ()),
         log=log_file,
     )
