@@ -89,7 +89,7 @@ class SttDrivers:
                 )
         except TimeoutError:
             link.refused(Refusal(0, "connect timeout"))
-        except OSError as error:
+        except (OSError, ValueError) as error:  # ValueError: a host name that is none
             link.refused(Refusal(0, type(error).__name__))
 
 
@@ -214,7 +214,7 @@ class SttDriver:
             self._fail(error)
         finally:
             self._is_pumping = False
-        if not self._is_over:
+        if transcriber.is_due_sooner and not self._is_over:
             self._arm()
 
     def _do(self, command: Command) -> None:
@@ -244,7 +244,7 @@ class SttDriver:
                 ping_s=self._drivers.ping_s,
                 pong_s=self._drivers.pong_s,
             )
-        except InvalidURI:
+        except (InvalidURI, ValueError):
             self._loop.call_soon(link.refused, Refusal(0, "invalid URL"))
             return
         link.task = self._drivers.connect(link.connection, command.url, link)
@@ -264,6 +264,7 @@ class SttDriver:
 
     def _arm(self) -> None:
         """Only ever moved to an earlier time: a later one is found out when the handle fires."""
+        self._transcriber.is_due_sooner = False
         deadline = self._transcriber.deadline()
         if deadline is None or (self._timer is not None and self._armed_for <= deadline):
             return

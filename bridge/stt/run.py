@@ -73,6 +73,11 @@ class Run:
         return self.sent >= self._tape.end and not self._marks
 
     @property
+    def has_backlog(self) -> bool:
+        """More than an unfinished frame is waiting to be sent."""
+        return self.sent + self._chunk <= self._tape.end
+
+    @property
     def is_paused(self) -> bool:
         """Everything is flushed, and there is nothing more to send."""
         return self.paused_at is not None and self.is_idle

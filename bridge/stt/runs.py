@@ -72,6 +72,10 @@ class Runs:
     def is_done(self) -> bool:
         return not self._runs and not self._waiting
 
+    def is_hopeless(self, until: float) -> bool:
+        """Nothing is connected, nor tried to be before then."""
+        return not self._runs and bool(self._waiting) and self._choice.not_before >= until
+
     def take_commands(self) -> list[Command]:
         taken, self._commands = self._commands, []
         return taken

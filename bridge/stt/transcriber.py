@@ -36,11 +36,15 @@ class Transcriber:
         self._runs = Runs(self._routes, audio, options, breakers, random)
         self._is_primed = False
         self._finish_by: float | None = None
+        self._patience = 0.0
+        "After the hang-up a session that cannot even be tried for so long is not waited for."
         self._ledger: SttLedger | None = None
         self._last_events: list[SttEvent] = []
         self._aborts: list[Command] = []
         self.is_touched = False
         "Commands, events or an earlier deadline may be waiting; the driver sets it back."
+        self.is_due_sooner = False
+        "`deadline` may have moved to an earlier time; the driver sets it back. Plain audio only moves it away."
 
     # What the call says
 
@@ -68,6 +72,7 @@ class Transcriber:
             self._advance(now)
         elif runs.feed(runs.current, now):
             self.is_touched = True
+            self.is_due_sooner |= runs.current is None or runs.current.has_backlog
 
     def finalize(self, now: float) -> None:
         """The gate closed and everything was given: flush. Answered by `Finalized`; at once where all is settled."""
@@ -93,6 +98,7 @@ class Transcriber:
         patience = max((r.provider.policy(r.settings).close_timeout_s for r in self._routes), default=0.0)
         # Twice: a session lost in its last moments gets one successor that replays the tail.
         self._finish_by = now + 2 * patience + backlog / FASTER
+        self._patience = patience
         self._runs.close_end(now)
         self._advance(now)
 
@@ -173,8 +179,13 @@ class Transcriber:
         return self._runs.ledger(now) if self._ledger is None else self._ledger
 
     def _advance(self, now: float) -> None:
-        self.is_touched = True
+        self.is_touched = self.is_due_sooner = True
         self._runs.advance(now)
-        if self._finish_by is not None and self._ledger is None and self._runs.is_done:
+        if self._finish_by is None or self._ledger is not None:
+            return
+        if self._runs.is_hopeless(min(now + self._patience, self._finish_by)):
+            self._runs.give_up(now)
+            self._runs.advance(now)
+        if self._runs.is_done:
             self._ledger = self._runs.ledger(now)
             self._last_events.append(Finished())

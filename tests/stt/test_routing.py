@@ -151,3 +151,12 @@ def test_ids_go_on_over_a_lost_session_and_revisions_never_fall() -> None:
             closed.add(number)
     assert sorted(shown) == list(range(1, len(shown) + 1))
     assert closed == set(shown)
+
+
+def test_a_call_whose_key_is_refused_ends_without_waiting_for_the_breaker() -> None:
+    rig = Rig(["deepgram"], WORDS, SPANS, network=Network(down=(0.0, 1e6), refuse_status=401))
+    rig.run(10)
+    assert rig.is_finished
+    assert rig.now - rig.origin == pytest.approx(10.0, abs=0.1)
+    assert rig.leg.ledger(rig.now).lost_s == pytest.approx(rig.handed / RATE)
+    rig.assert_ledger_adds_up()
