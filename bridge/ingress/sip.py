@@ -14,6 +14,7 @@ from bridge.config import Settings
 from bridge.errors import CapacityError, ConfigError, SdpError
 from bridge.ingress.contract import Host
 from bridge.ingress.sip_call import SipCall
+from bridge.metrics import Metrics
 from bridge.net.sip_transports import SipDriver
 from bridge.sip.auth import DigestServer, Verdict
 from bridge.sip.endpoint import Endpoint, Identity, Refusal
@@ -35,23 +36,26 @@ REASONS = {
 }
 
 
-def make_sip_ingress(settings: Settings, host: Host) -> SipIngress:
+def make_sip_ingress(settings: Settings, host: Host, metrics: Metrics | None = None) -> SipIngress:
     """The factory of `bridge.ingress.INGRESSES`. Raises ConfigError for what can never work."""
-    return SipIngress(settings, host)
+    return SipIngress(settings, host, metrics or Metrics())
 
 
 class SipIngress:
     """Listens on every `sip.listen` address."""
 
-    def __init__(self, settings: Settings, host: Host) -> None:
+    def __init__(self, settings: Settings, host: Host, metrics: Metrics) -> None:
         self._settings = settings
         self._host = host
+        self._metrics = metrics
         self._calls: dict[str, SipCall] = {}
-        self._screen = Screen(settings, host)
+        self._screen = Screen(settings, host, metrics)
         self._idle = asyncio.Event()
         "Set when no dialog is left."
         identity = Identity(session_expires=settings.sip.session_expires_s)
-        self.endpoint = Endpoint(identity, make_token=lambda: secrets.token_hex(8), screen=self._screen.judge)
+        self.endpoint = Endpoint(
+            identity, make_token=lambda: secrets.token_hex(8), screen=self._screen.judge, observer=Wire(metrics)
+        )
         self.driver = SipDriver(
             self.endpoint,
             self._on_event,
@@ -156,10 +160,26 @@ class SipIngress:
         return call.call.id if call is not None and call.call is not None else ""
 
 
+class Wire:
+    """Counts SIP messages (`Observer`)."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+
+    def request(self, method: str) -> None:
+        self._metrics.sip_requests.add(1, method)
+
+    def response(self, method: str, status: int) -> None:
+        self._metrics.sip_responses.add(1, method, str(status))
+
+    def dropped(self, reason: str) -> None:
+        self._metrics.sip_dropped.add(1, reason)
+
+
 class Screen:
     """Who may call, and how often. Never asked about running calls."""
 
-    def __init__(self, settings: Settings, host: Host) -> None:
+    def __init__(self, settings: Settings, host: Host, metrics: Metrics) -> None:
         problems: list[str] = []
         self._networks: list[ipaddress.IPv4Network | ipaddress.IPv6Network] = []
         for text in settings.sip.allow:
@@ -170,6 +190,7 @@ class Screen:
         if problems:
             raise ConfigError(problems)
         self._host = host
+        self._dropped = metrics.sip_dropped
         users = settings.sip.users
         self._digest = DigestServer(users, realm=REALM, secret=secrets.token_bytes(32)) if users else None
         self._rate = settings.sip.rate_per_source
@@ -187,6 +208,8 @@ class Screen:
                 address = address.ipv4_mapped
             known = any(address in network for network in self._networks)
             self._admitted[host] = known
+        if not known:
+            self._dropped.add(1, "stranger")
         return known
 
     def judge(self, request: Request, flow: Flow, now: float) -> Refusal | None:

@@ -220,7 +220,10 @@ class SipDriver:
 
     def received(self, data: bytes, flow: Flow) -> None:
         """Bytes of one message."""
-        self._endpoint.receive(data, flow, asyncio.get_running_loop().time())
+        try:
+            self._endpoint.receive(data, flow, asyncio.get_running_loop().time())
+        except Exception:  # the boundary of one message: a bug of ours must not close the others' connection
+            log.exception("sip message failed", n=len(data))
         self.pump()
 
     def _arm(self) -> None:
@@ -233,7 +236,10 @@ class SipDriver:
 
     def _on_timer(self) -> None:
         self._timer = None
-        self._endpoint.handle_timer(asyncio.get_running_loop().time())
+        try:
+            self._endpoint.handle_timer(asyncio.get_running_loop().time())
+        except Exception:  # without this one bad timer would be the last of all
+            log.exception("sip timer failed")
         self.pump()
 
     def local_address(self, bound: tuple[str, int], remote_host: str) -> tuple[str, int]:

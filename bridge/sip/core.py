@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import heapq
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from bridge.sip import response
 from bridge.sip.dialog import Dialog, Phase
 from bridge.sip.events import Body, Ended, EndReason, Event, Flow, Outgoing
-from bridge.sip.message import Request
+from bridge.sip.message import KNOWN_METHODS, Request
 from bridge.sip.transaction import ClientTransaction, ServerTransaction, State
 
 ServerKey = tuple[str, ...]
@@ -27,15 +27,37 @@ class Identity:
     "Seconds: the session timer we grant at most and ask for where a peer supports it (RFC 4028). 0: only what it asks."
 
 
+class Observer(Protocol):
+    """Who counts what passes; called once per message, never with anything a peer could invent at will but `method`."""
+
+    def request(self, method: str) -> None: ...
+
+    def response(self, method: str, status: int) -> None:
+        """One of ours, repeats not counted."""
+
+    def dropped(self, reason: str) -> None:
+        """malformed, unknown_response or screened."""
+
+
+class Uncounted:
+    """The observer of an endpoint that has none."""
+
+    def request(self, method: str) -> None: ...
+
+    def response(self, method: str, status: int) -> None: ...
+
+    def dropped(self, reason: str) -> None: ...
+
+
 class Core:
     """The state that both sides of the endpoint work on. No decisions here but how to find and forget."""
 
-    def __init__(self, identity: Identity, make_token: Callable[[], str]) -> None:
+    def __init__(self, identity: Identity, make_token: Callable[[], str], observer: Observer) -> None:
         self.identity = identity
+        self.observer = observer
         self.make_token = make_token
         self.outgoing: list[Outgoing] = []
         self.events: list[Event] = []
-        self.counters: Counter[str] = Counter()
         self.servers: dict[ServerKey, ServerTransaction] = {}
         self.merged: dict[tuple[str, str, str], ServerKey] = {}
         "From tag, Call-ID and CSeq of running requests without To tag (RFC 3261 8.2.2.2)."
@@ -95,8 +117,7 @@ class Core:
         """One response and nothing kept (RFC 3261 8.2.7): refusals and OPTIONS. A lost one is cured by the repeat."""
         if request.method == "ACK":
             return
-        if status >= 300:
-            self.counters[f"refused_{status}"] += 1
+        self.observer.response(method_label(request), status)
         lines = [*(headers or []), ("Server", self.identity.user_agent)]
         data = response.build(
             request,
@@ -129,7 +150,8 @@ class Core:
             headers=lines,
             body=body,
         )
-        transaction.respond(data, status, now)
+        if transaction.respond(data, status, now):
+            self.observer.response(method_label(request), status)
         self.flush(transaction)
         return data
 
@@ -182,6 +204,11 @@ class Core:
         self.by_key.pop(dialog.key, None)
         if not is_told:
             self.events.append(Ended(dialog.id, reason))
+
+
+def method_label(request: Request) -> str:
+    """The method, or `other` for one that nobody knows."""
+    return request.method if request.method in KNOWN_METHODS else "other"
 
 
 def merged_key(request: Request) -> tuple[str, str, str]:

@@ -6,11 +6,10 @@ The rule of use: call one method, then drain both `take_outgoing` and `take_even
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 
 from bridge.errors import InvalidState
-from bridge.sip.core import Core, Identity, Timed
+from bridge.sip.core import Core, Identity, Observer, Timed, Uncounted, method_label
 from bridge.sip.dialog import Dialog, Phase
 from bridge.sip.events import Body, EndReason, Event, Flow, Outgoing
 from bridge.sip.message import BadMessage, Request, parse
@@ -18,7 +17,7 @@ from bridge.sip.transaction import ClientTransaction, State
 from bridge.sip.uac import Uac
 from bridge.sip.uas import Refusal, Screen, Uas
 
-__all__ = ["Endpoint", "Identity", "Refusal"]
+__all__ = ["Endpoint", "Identity", "Observer", "Refusal"]
 
 HANG_UP_UNANSWERED = 480
 "What an INVITE gets whose call we end before answering it."
@@ -32,10 +31,13 @@ def serve_all(request: Request, flow: Flow, now: float) -> Refusal | None:
 class Endpoint:
     """All dialogs and transactions of one process."""
 
-    def __init__(self, identity: Identity, *, make_token: Callable[[], str], screen: Screen = serve_all) -> None:
+    def __init__(
+        self, identity: Identity, *, make_token: Callable[[], str], screen: Screen = serve_all,
+        observer: Observer | None = None,
+    ) -> None:  # fmt: skip
         """`make_token` gives a fresh random string of letters and digits, at least 64 bits strong, at each call: for
         tags, branches and Call-IDs (counters in tests). `screen` may refuse requests outside dialogs."""
-        self._core = Core(identity, make_token)
+        self._core = Core(identity, make_token, observer or Uncounted())
         self._uac = Uac(self._core)
         self._uas = Uas(self._core, screen, lambda dialog, now: self._uac.bye(dialog, dialog.end_reason, now))
 
@@ -43,15 +45,18 @@ class Endpoint:
 
     def receive(self, data: bytes, flow: Flow, now: float) -> None:
         """One datagram, or one message as cut by `framing.StreamFramer`. Never raises: what cannot be answered is
-        counted in `counters` and dropped."""
+        told to the observer and dropped."""
         try:
             message = parse(data, is_stream=flow.is_reliable)
         except BadMessage as bad:
-            self._core.counters["malformed"] += 1
-            if bad.request is not None:
+            if bad.request is None:
+                self._core.observer.dropped("malformed")
+            else:
+                self._core.observer.request(method_label(bad.request))
                 self._core.answer_statelessly(bad.request, flow, bad.status, reason=_phrase(bad.reason))
             return
         if isinstance(message, Request):
+            self._core.observer.request(method_label(message))
             self._uas.receive(message, flow, now)
         else:
             self._uac.receive(message, flow, now)
@@ -65,11 +70,6 @@ class Endpoint:
         """What happened, in order."""
         taken, self._core.events = self._core.events, []
         return taken
-
-    @property
-    def counters(self) -> Counter[str]:
-        """malformed, dropped, stray_response, refused_<status>."""
-        return self._core.counters
 
     @property
     def n_dialogs(self) -> int:
@@ -135,7 +135,6 @@ class Endpoint:
         if found is None or found.pending is None:
             return
         pending, found.pending = found.pending, None
-        self._core.counters[f"refused_{status}"] += 1
         self._core.respond(found, pending.request, pending.transaction, status, now, headers=list(headers))
         if found.phase is Phase.INVITED:
             self._core.end(found, EndReason.LOCAL, now, is_told=True)

@@ -117,7 +117,7 @@ class Uac:
         """A response that passed the parse; one that belongs to nothing of ours is dropped (18.1.2)."""
         transaction = self._core.clients.get((response.via.branch, response.cseq_method))
         if transaction is None:
-            self._core.counters["stray_response"] += 1
+            self._core.observer.dropped("unknown_response")
             return
         dialog = self._invites.get(id(transaction))
         if dialog is not None and response.status >= 300 and not transaction.ack:

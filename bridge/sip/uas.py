@@ -76,7 +76,7 @@ class Uas:
             if refusal.status:
                 self._core.answer_statelessly(request, flow, refusal.status, headers=refusal.headers)
             else:
-                self._core.counters["dropped"] += 1
+                self._core.observer.dropped("screened")
         elif request.method == "OPTIONS":
             self._core.answer_statelessly(request, flow, 200, headers=[("Contact", contact_value(flow)), *CAPABILITIES])
         else:

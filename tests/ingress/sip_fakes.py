@@ -12,6 +12,7 @@ from bridge.config import ServiceSettings, Settings, SipSettings
 from bridge.errors import CapacityError, InvalidState
 from bridge.ingress.contract import CallControl, CallOffer, LegOffer, MediaOffer
 from bridge.ingress.sip import SipIngress, make_sip_ingress
+from bridge.metrics import Metrics
 from bridge.net.sip_transports import SipDriver
 from bridge.sip.endpoint import Endpoint, Identity
 from bridge.sip.events import Answered, Ended, Event, Refused
@@ -134,9 +135,11 @@ class Client:
 
 
 @asynccontextmanager
-async def served(host: FakeHost, **sip: object) -> AsyncIterator[tuple[SipIngress, Client]]:
+async def served(
+    host: FakeHost, *, metrics: Metrics | None = None, **sip: object
+) -> AsyncIterator[tuple[SipIngress, Client]]:
     """A listening ingress and a client."""
-    ingress = make_sip_ingress(settings(**sip), host)  # type: ignore[arg-type]
+    ingress = make_sip_ingress(settings(**sip), host, metrics)  # type: ignore[arg-type]
     client = Client()
     await ingress.open()
     try:

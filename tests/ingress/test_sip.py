@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from bridge.errors import ConfigError
+from bridge.metrics import Metrics
 from bridge.sip import sdp as sdp_model
 from bridge.sip.auth import digest, digest_params
 from bridge.sip.events import Body
@@ -365,3 +366,38 @@ async def test_the_service_hangs_up_both_dialogs_of_a_forked_call() -> None:
         await asyncio.sleep(0.02)  # the second ACK
         host.calls[0].control.hang_up()
         await client.wait_for(Ended, n=2)
+
+
+async def test_requests_responses_and_strangers_are_counted() -> None:
+    metrics = Metrics()
+    host = FakeHost()
+    async with served(host, metrics=metrics) as (ingress, client):
+        await call(client, ingress)
+        await client.wait_for(Answered)
+        await client.until(lambda: metrics.sip_requests.value("ACK") == 1)
+    assert metrics.sip_requests.value("INVITE") == 1
+    assert metrics.sip_responses.value("INVITE", "200") == 1
+    async with served(host, metrics=metrics, allow=()) as (ingress, client):
+        await call(client, ingress)
+        await client.until(lambda: metrics.sip_dropped.value("stranger") >= 1)
+
+
+async def test_a_bug_in_one_message_or_timer_leaves_the_rest_alive(monkeypatch: pytest.MonkeyPatch) -> None:
+    host = FakeHost()
+    async with served(host) as (ingress, client):
+        await call(client, ingress, "tcp")
+        await client.wait_for(Answered)
+
+        def fail(*args: object) -> None:
+            raise ZeroDivisionError
+
+        with monkeypatch.context() as patch:
+            patch.setattr(ingress.endpoint, "receive", fail)
+            patch.setattr(ingress.endpoint, "handle_timer", fail)
+            client.endpoint.hang_up(client.events[0].dialog, client_now())
+            client.driver.pump()
+            ingress.driver._on_timer()
+            await asyncio.sleep(0.02)
+        again = await call(client, ingress, "tcp")
+        await client.wait_for(Answered, n=2)
+        assert again in {event.dialog for event in client.events}

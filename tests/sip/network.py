@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from itertools import count
 
-from bridge.sip.endpoint import Endpoint, Identity
+from bridge.sip.endpoint import Endpoint, Identity, serve_all
 from bridge.sip.events import Event, Flow
 from bridge.sip.uas import Screen
 
@@ -17,14 +18,32 @@ def tokens(prefix: str) -> Callable[[], str]:
     return lambda: f"{prefix}{next(numbers)}"
 
 
+class Tally:
+    """An Observer that counts."""
+
+    def __init__(self) -> None:
+        self.requests: Counter[str] = Counter()
+        self.responses: Counter[tuple[str, int]] = Counter()
+        self.drops: Counter[str] = Counter()
+
+    def request(self, method: str) -> None:
+        self.requests[method] += 1
+
+    def response(self, method: str, status: int) -> None:
+        self.responses[method, status] += 1
+
+    def dropped(self, reason: str) -> None:
+        self.drops[reason] += 1
+
+
 class Network:
     """`left` calls, `right` is called. `drop` decides by the message's first line; `wire` remembers every message."""
 
     def __init__(self, *, transport: str = "udp", screen: Screen | None = None, session_expires: int = 0) -> None:
         identity = Identity(session_expires=session_expires)
         self.left = Endpoint(identity, make_token=tokens("l"))
-        kwargs = {"screen": screen} if screen else {}
-        self.right = Endpoint(identity, make_token=tokens("r"), **kwargs)
+        self.tally = Tally()
+        self.right = Endpoint(identity, make_token=tokens("r"), screen=screen or serve_all, observer=self.tally)
         self.flow = Flow(transport, ("192.0.2.1", 5060), ("192.0.2.2", 5060))
         self.back = Flow(transport, ("192.0.2.2", 5060), ("192.0.2.1", 5060))
         self.now = 100.0

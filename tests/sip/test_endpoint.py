@@ -325,7 +325,7 @@ def test_a_silent_screen_sends_nothing() -> None:
     net = Network(screen=lambda request, flow, now: Refusal(0))
     dial(net)
     assert [side for _, side, _ in net.wire] == ["left"]
-    assert net.right.counters["dropped"] == 1
+    assert net.tally.drops == {"screened": 1}
 
 
 def test_a_ringing_answer_reaches_the_caller_as_progress() -> None:
@@ -418,3 +418,20 @@ def test_an_offer_that_is_never_answered_is_terminated_with_the_call() -> None:
     net.settle()
     assert net.lines("right", "SIP/2.0 487") == [net.now]
     assert_nothing_left(net)
+
+
+def test_each_message_is_counted_once_however_often_it_is_repeated() -> None:
+    net = Network()
+    accepting(net)
+    lost = iter([True, True])
+    net.drop = lambda side, line: line.startswith("SIP/2.0 200") and next(lost, False)
+    dialog = dial(net)
+    net.run_until(110)
+    net.left.hang_up(dialog, net.now)
+    net.right.receive(b"rubbish", net.back, net.now)
+    net.right.receive(net.wire[0][2].replace(b"INVITE", b"NOBODYKNOWS"), net.back, net.now)
+    net.settle()
+    assert net.tally.responses == {("INVITE", 200): 1, ("BYE", 200): 1, ("other", 501): 1}
+    assert net.tally.requests["INVITE"] >= 1
+    assert net.tally.requests["other"] == 1
+    assert net.tally.drops == {"malformed": 1}

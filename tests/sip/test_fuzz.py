@@ -220,7 +220,7 @@ def test_the_worst_known_shapes_stay_below_ten_milliseconds() -> None:
             start = time.process_time()
             endpoint.receive(head + b"\r\nl: 0\r\n\r\n", UDP, 1.0)
             best = min(best, spent(start))
-        assert best < (LIMIT if sys.gettrace() is None else LIMIT * SLACK), name  # coverage slows what it watches
+        assert best < (LIMIT * SLACK if "coverage" in sys.modules else LIMIT), name  # coverage slows what it watches
 
 
 def test_a_refused_message_can_still_be_answered() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from bridge.sip.endpoint import Endpoint, Identity
 from bridge.sip.events import Flow, IncomingCall
-from tests.sip.network import tokens
+from tests.sip.network import Tally, tokens
 
 FOLDER = Path(__file__).parents[3] / "shared/assets/torture-rfc4475-rfc5118/test/message"
 FLOW = Flow("udp", ("192.0.2.9", 5060), ("192.0.2.8", 5060))
@@ -89,14 +89,15 @@ EXPECTED: dict[str, int | str] = {
 
 
 def outcome(data: bytes) -> int | str:
-    endpoint = Endpoint(Identity(), make_token=tokens("t"))
+    tally = Tally()
+    endpoint = Endpoint(Identity(), make_token=tokens("t"), observer=tally)
     endpoint.receive(data, FLOW, 0.0)
     if any(isinstance(event, IncomingCall) for event in endpoint.take_events()):
         return CALL
     sent = endpoint.take_outgoing()
     if sent:
         return int(sent[0].data.split(b" ")[1])
-    return STRAY if endpoint.counters["stray_response"] else DROPPED
+    return STRAY if tally.drops["unknown_response"] else DROPPED
 
 
 @pytest.mark.skipif(not FOLDER.is_dir(), reason="the torture messages of ersip are not at hand")
