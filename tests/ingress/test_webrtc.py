@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from fractions import Fraction
@@ -12,12 +13,12 @@ import av
 import numpy as np
 import pytest
 from aiortc.mediastreams import MediaStreamError, MediaStreamTrack
+
 from bridge.config import RtpSettings
 from bridge.errors import CapacityError, PeerError, SdpError
 from bridge.ingress import webrtc
 from bridge.ingress.webrtc import Answer, WebRtc
 from bridge.metrics import Metrics
-
 from tests.ingress.fake_host import FakeHost
 
 
@@ -247,3 +248,35 @@ async def test_packets_of_ended_sessions_are_counted() -> None:
         await way_in.end(answer.session)
     assert metrics.packets.value("received") >= 5
     assert metrics.whip_ended.value("hangup") == 1
+
+
+@pytest.mark.parametrize("share", [0.02, 0.10])
+async def test_lost_packets_cost_no_more_than_themselves_and_no_delay(share: float) -> None:
+    host, metrics, chance = FakeHost(), Metrics(), random.Random(3)
+    async with open_way_in(host, metrics) as way_in, browser() as one:
+        answer = await one.call(way_in)
+        leg = host.calls[0].seats[0]
+        await until(lambda: leg.seconds > 0.2)
+        transport = one.peer.getTransceivers()[0].sender.transport
+        send, sent, dropped = transport._send_rtp, 0, 0
+
+        async def lossy(data: bytes) -> None:
+            nonlocal sent, dropped
+            is_media = not 192 <= data[1] <= 223
+            sent += is_media
+            if is_media and chance.random() < share:
+                dropped += 1
+            else:
+                await send(data)
+
+        transport._send_rtp = lossy
+        await until(lambda: sent >= 200)
+        transport._send_rtp = send
+        heard = leg.seconds
+        await until(lambda: leg.seconds > heard + 0.2)
+        await way_in.end(answer.session)
+        start = leg.pieces[0][0]
+        late = [at + len(piece) / 16000 - start for at, piece in leg.pieces]
+        assert dropped > 0
+        assert metrics.packets.value("lost") == dropped
+        assert leg.seconds == pytest.approx(late[-1], abs=0.08), "concealed, not cut, and nothing piled up"

@@ -15,7 +15,8 @@ export class Microphone {
 
   async start({ call = "", role = "caller" } = {}) {
     if (!navigator.mediaDevices) throw new Error("A browser gives the microphone to https pages and to localhost only.");
-    const audio = { channelCount: 1, echoCancellation: true, noiseSuppression: true };
+    // Recognisers are trained on noise; what a suppressor takes away with it is gone for good.
+    const audio = { channelCount: 1, echoCancellation: true, noiseSuppression: false, autoGainControl: false };
     this.stream = await navigator.mediaDevices.getUserMedia({ audio });
     try {
       await this.connect(call, role);
