@@ -99,6 +99,7 @@ class DeepgramSession:
         self._core = SessionCore(wire=wire, keepalive_s=settings.keepalive_s, flush_timeout=FLUSH_TIMEOUT)
         self._language = options.language
         self._provider_s = 0.0
+        self._flushed_channel: int | None = None
 
     @property
     def provider_s(self) -> float:
@@ -122,10 +123,13 @@ class DeepgramSession:
     def send_audio(self, data: bytes, now: float) -> None:
         self._core.audio(data, now)
 
-    def finalize(self, now: float) -> None:
+    def finalize(self, now: float, *, channel: int | None = None) -> None:
+        """`channel` counts from 0; None flushes all. We send one channel, so the bridge never names it."""
         self._core.require_open("finalize")
-        self._core.say('{"type":"Finalize"}', now)
+        message = '{"type":"Finalize"}' if channel is None else f'{{"type":"Finalize","channel":{channel}}}'
+        self._core.say(message, now)
         self._core.expect_flush(now)
+        self._flushed_channel = channel
 
     def finish(self, now: float) -> None:
         """CloseStream. It stands behind all audio, because everything goes through one queue."""
@@ -188,7 +192,8 @@ class DeepgramSession:
                 speech_final=bool(found.get("speech_final")),
             )
         )
-        if found.get("from_finalize"):
+        is_ours = self._flushed_channel is None or as_list(found.get("channel_index"))[:1] == [self._flushed_channel]
+        if found.get("from_finalize") and is_ours:
             self._core.answer_flush(end + FLUSH_TOLERANCE)
 
     def _receive_metadata(self, found: dict[str, Any]) -> None:

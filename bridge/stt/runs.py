@@ -246,7 +246,8 @@ class Runs:
                 self._accepted(run, now)
             case Partial():
                 self._choice.proved()
-                self._show(run, event)
+                if self._options.interim:
+                    self._events += run.utterance.show(event, run.words(event.words, self._utterances))
             case Segment():
                 self._choice.proved()
                 self._close_segment(run, event)
@@ -264,21 +265,9 @@ class Runs:
             self._events.append(Restored(run.route.provider.name, now - self._lost_at, replayed))
             self._lost_at = None
 
-    def _show(self, run: Run, partial: Partial) -> None:
-        if self._options.interim:
-            words = run.words(partial.words, self._utterances)
-            is_whole = len(words) == len(partial.words)
-            text = partial.text if is_whole else " ".join(word.text for word in words)
-            self._events += run.utterance.interim(text if words else "", words)
-
     def _close_segment(self, run: Run, segment: Segment) -> None:
         words = run.words(segment.words, self._utterances)
-        if words:
-            is_whole = len(words) == len(segment.words)
-            text = segment.text if is_whole else " ".join(word.text for word in words)
-            self._events.append(run.utterance.final(text, words, segment, run.route.provider.name))
-        else:
-            self._events += run.utterance.interim("", ())
+        self._events += run.utterance.close(segment, words, run.route.provider.name)
         near = int(NEAR * self.tape.audio.rate_hz)
         self.marks.tell(run.start, run.settle(segment.end) + near)
 
@@ -307,7 +296,7 @@ class Runs:
         self._remove(run, now)
         self._commands.append(Close(run.number))
         self.marks.tell(run.start, until)
-        self._events += run.utterance.interim("", ())
+        self._events += run.utterance.take_back()
 
     def lose(self, run: Run, reason: str, cure: Cure, now: float, *, is_rotation: bool = False) -> None:
         """Its unsettled stretch goes back to wait for another session."""

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from bridge.model import Word
 from bridge.stt.events import Final, Interim
-from bridge.stt.session import Segment
+from bridge.stt.session import Partial, Segment
 
 REMEMBERED = 512
 """Words that were published, kept to recognise a replay's repetitions: minutes of speech, more than any ring."""
@@ -52,37 +52,53 @@ class OpenUtterance:
         """An interim with text was given out and still stands."""
         return bool(self._shown[0])
 
-    def interim(self, text: str, words: tuple[Word, ...]) -> list[Interim]:
-        """Nothing where nothing changed. Without words it takes back what was shown, in its place in time."""
-        if (text, words) == self._shown:
-            return []
-        placed = words or self._shown[1]
-        self._shown = (text, words)
-        number = self._advance()
-        start, end = placed[0].start, max(word.end for word in placed)
-        return [Interim(number, self._revision, text, start, end, words)]
+    def show(self, partial: Partial, words: tuple[Word, ...]) -> list[Interim]:
+        """`words`, in call time, are what is new of the partial's. Nothing where nothing changed."""
+        return self._interim(_text(partial, words), words)
 
-    def final(self, text: str, words: tuple[Word, ...], segment: Segment, provider: str) -> Final:
-        """Closes it. `words`, not empty, are what is new of the segment's."""
+    def close(self, segment: Segment, words: tuple[Word, ...], provider: str) -> list[Interim] | list[Final]:
+        """A segment without new words leaves the utterance open and takes back what was shown."""
+        if not words:
+            return self.take_back()
         number = self._advance()
         revision = self._revision
         self._id, self._revision, self._shown = None, 0, ("", ())
         self._utterances.publish(words)
-        return Final(
-            utterance=number,
-            revision=revision,
-            text=text,
-            start=words[0].start,
-            end=max(word.end for word in words),
-            words=words,
-            language=segment.language,
-            confidence=segment.confidence,
-            provider=provider,
-            speech_final=segment.speech_final,
-        )
+        return [
+            Final(
+                utterance=number,
+                revision=revision,
+                text=_text(segment, words),
+                start=words[0].start,
+                end=max(word.end for word in words),
+                words=words,
+                language=segment.language,
+                confidence=segment.confidence,
+                provider=provider,
+                speech_final=segment.speech_final,
+            )
+        ]
+
+    def take_back(self) -> list[Interim]:
+        """What is shown will not become final."""
+        return self._interim("", ())
+
+    def _interim(self, text: str, words: tuple[Word, ...]) -> list[Interim]:
+        if (text, words) == self._shown:
+            return []
+        placed = words or self._shown[1]  # what is taken back keeps its place in time
+        self._shown = (text, words)
+        number = self._advance()
+        start, end = placed[0].start, max(word.end for word in placed)
+        return [Interim(number, self._revision, text, start, end, words)]
 
     def _advance(self) -> int:
         if self._id is None:
             self._id = self._utterances.new_id()
         self._revision += 1
         return self._id
+
+
+def _text(heard: Partial | Segment, words: tuple[Word, ...]) -> str:
+    """The provider's own text where all its words stand, else what is left of them."""
+    return heard.text if words and len(words) == len(heard.words) else " ".join(word.text for word in words)

@@ -121,6 +121,17 @@ def test_a_late_answer_to_an_earlier_finalize_does_not_answer_the_next() -> None
     assert not [event for event in session.take_events() if isinstance(event, Flushed)]
 
 
+def test_the_flush_of_one_channel_is_answered_by_that_channel() -> None:
+    session = deepgram()
+    session.send_audio(SECOND, 0.0)
+    session.finalize(0.0, channel=1)
+    assert session.messages_to_send()[-1] == '{"type":"Finalize","channel":1}'
+    for channel, is_answered in ((0, False), (1, True)):
+        answer = results(0.0, 1.0, is_final=True, from_finalize=True, channel_index=[channel, 2])
+        session.receive_message(answer, 0.1)
+        assert any(isinstance(event, Flushed) for event in session.take_events()) == is_answered
+
+
 def test_close_stream_stands_behind_the_audio_and_metadata_ends_it() -> None:
     session = deepgram()
     session.send_audio(SECOND, 0.0)
