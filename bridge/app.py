@@ -73,6 +73,7 @@ class Bridge:
             spool_path=settings.spool.path,
             keep_s=settings.spool.keep_s,
             call_ttl_s=settings.redis.call_ttl_s,
+            max_spool_bytes=settings.spool.max_bytes,
         )
         self._drivers = SttDrivers()
         self._history = History(settings.redis)

@@ -143,6 +143,22 @@ class SpoolSettings:
 
     path: str = ""
     keep_s: float = 60.0
+    max_bytes: int = 4 << 30
+    "Bound of the spool; above half of it interims are dropped, at it everything but starts and ends of calls."
+
+
+@dataclass(frozen=True, slots=True)
+class PrivacySettings:
+    """[privacy]: what leaves the process, in events as well as live."""
+
+    redact_cards: bool = False
+    "Mask card numbers (Luhn) in texts and words. Providers' own redaction goes into their `query`."
+    redact: tuple[str, ...] = ()
+    "Regular expressions; what they match in a text, case ignored, is masked."
+    numbers: str = "plain"
+    "Callers' numbers in `from`, `to` and `participant`: plain, hashed or none."
+    hash_key: str = ""
+    "Key of the hash, the same in all instances, so that one caller has one hash. Empty: a new one at every start."
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +191,7 @@ class Settings:
     gate: GateSettings = field(default_factory=GateSettings)
     redis: RedisSettings = field(default_factory=RedisSettings)
     spool: SpoolSettings = field(default_factory=SpoolSettings)
+    privacy: PrivacySettings = field(default_factory=PrivacySettings)
     log: LogSettings = field(default_factory=LogSettings)
     route: tuple[RouteSettings, ...] = ()
 
@@ -183,6 +200,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "gate.mode": ("off", "hold", "speech"),
     "rtp.srtp": ("off", "optional", "required"),
     "sip.answer": ("sendrecv", "recvonly"),
+    "privacy.numbers": ("plain", "hashed", "none"),
     "log.level": ("debug", "info", "warning", "error"),
     "log.format": ("auto", "json", "text"),
 }
@@ -336,4 +354,6 @@ def parse(tables: dict[str, Any], problems: list[str]) -> Settings:
     first_last = settings.rtp.ports
     if len(first_last) != 2 or not 1 <= first_last[0] < first_last[1] <= 65535:
         problems.append("rtp.ports: must be [first, last], 1 to 65535")
+    if settings.redis.maxlen_hard < settings.redis.maxlen:
+        problems.append("redis.maxlen_hard: must be at least redis.maxlen")
     return settings

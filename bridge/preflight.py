@@ -14,6 +14,7 @@ from bridge.config import Settings, parse
 from bridge.errors import ConfigError
 from bridge.net.redis_link import Address
 from bridge.net.sip_transports import parse_listen as parse_sip_listen
+from bridge.publish.redact import Redactor
 from bridge.transcription import check_routes, check_stt, provider_settings
 from bridge.web.server import parse_listen as parse_http_listen
 
@@ -38,6 +39,10 @@ def check_settings(tables: dict[str, object], problems: list[str]) -> Settings:
         Address.parse(settings.redis.url)
     except ConfigError as error:
         problems += error.problems
+    try:
+        Redactor(settings.privacy)
+    except ValueError as error:
+        problems.append(str(error))
     for name in ("certificate", "private_key"):
         for section in ("sip", "http"):
             path = getattr(getattr(settings, section), name)

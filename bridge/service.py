@@ -23,6 +23,7 @@ from bridge.leg import Leg
 from bridge.media.outputs import Output
 from bridge.metrics import Metrics
 from bridge.publish.events import Event, Published
+from bridge.publish.redact import Redactor
 from bridge.web.contract import Feed, Verb
 from bridge.web.feed import Feeds
 from bridge.wiring import Timed, Wiring
@@ -38,7 +39,7 @@ log = structlog.get_logger()
 class Outbox(Protocol):
     """Where events go; `publish` never waits. Answers the event's number, 0 where it was dropped or has none yet."""
 
-    def publish(self, event: Event) -> int | None: ...
+    def publish(self, event: Event) -> int: ...
 
 
 class Store(Protocol):
@@ -67,6 +68,7 @@ class Service:
         self._outbox = outbox
         self._store = store
         self._feeds = feeds
+        self._redact = Redactor(settings.privacy)
         self._calls: dict[str, Call] = {}
         self._timers: list[tuple[float, int, Timed]] = []
         self._armed = 0
@@ -88,8 +90,10 @@ class Service:
     # -- what legs use --------------------------------------------------------------------------------------------
 
     def publish(self, event: Event) -> None:
-        """To the outbox and to whoever watches live. Never waits."""
-        seq = self._outbox.publish(event) or 0
+        """To the outbox and to whoever watches live, redacted as `[privacy]` says. Never waits."""
+        if not self._redact.is_idle:
+            event = self._redact(event)
+        seq = self._outbox.publish(event)
         self._metrics.events.add(1, event.type)
         if len(self._feeds):
             self._feeds.offer(_shown(event, seq))
@@ -266,12 +270,12 @@ class Service:
     def list(self) -> Sequence[dict[str, Any]]:
         """See `Calls`."""
         now = self._wiring.now()
-        return [call.snapshot(now) for call in self._calls.values()]
+        return [self._redact.hide_numbers(call.snapshot(now)) for call in self._calls.values()]
 
     def get(self, call: str) -> dict[str, Any] | None:
         """See `Calls`."""
         found = self._calls.get(call)
-        return None if found is None else found.snapshot(self._wiring.now())
+        return None if found is None else self._redact.hide_numbers(found.snapshot(self._wiring.now()))
 
     def act(self, call: str, leg: str, verb: Verb) -> bool:
         """See `Calls`."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,10 +71,8 @@ class Publisher:
         call_ttl_s: float = 86400.0,
         max_spool_bytes: int = MAX_SPOOL_BYTES,
         memory_bytes: int = MEMORY_BYTES,
-        redact: Callable[[Event], Event] | None = None,
     ) -> None:
         self._sink = sink
-        self._redact = redact
         self._outbox = Outbox(
             instance,
             sink.partition,
@@ -95,14 +93,15 @@ class Publisher:
 
     # --- what calls use ---
 
-    def publish(self, event: Event) -> None:
-        """Takes an event. Never waits, never raises for what the event holds. Interims may be dropped, nothing else,
-        unless disk and memory are full; `stats` tells."""
-        if self._redact is not None:
-            event = self._redact(event)
+    def publish(self, event: Event) -> int:
+        """Takes an event and answers its number in its call; 0: none (yet), an interim that waits or was dropped.
+        Never waits, never raises for what the event holds. Interims may be dropped, nothing else, unless disk and
+        memory are full; `stats` tells."""
         entry = self._outbox.offer(event, clock.monotonic())
-        if entry is not None:
-            self._disk.append(entry)
+        if entry is None:
+            return 0
+        self._disk.append(entry)
+        return entry.seq
 
     def remember(self, call: str, ledgers: Mapping[str, Mapping[str, Any]]) -> None:
         """A running call's ledgers so far: kept on disk for its `call.ended` in case this process dies. Not published.

@@ -12,9 +12,10 @@ import hmac
 import re
 import secrets
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Any
 
+from bridge.config import PrivacySettings
 from bridge.publish import events
 from bridge.publish.events import Event
 
@@ -36,21 +37,6 @@ SPOKEN = {
 }
 _TOKEN = re.compile(r"\S+")
 _SEPARATORS = str.maketrans("", "", "-\u2010\u2011\u2012\u2013.,;:()/_")
-
-Numbers = Literal["plain", "hashed", "none"]
-
-
-@dataclass(frozen=True, slots=True)
-class PrivacySettings:
-    """[privacy]"""
-
-    redact_cards: bool = False
-    redact: tuple[str, ...] = ()
-    "Regular expressions; what they match in a text, case ignored, is masked."
-    numbers: Numbers = "plain"
-    "Callers' numbers in `from`, `to` and `participant`: plain, hashed or none."
-    hash_key: str = ""
-    "Key of the hash, the same in all instances, so that one caller has one hash. Empty: a new one at every start."
 
 
 class Redactor:
@@ -76,7 +62,7 @@ class Redactor:
             data = event.data | {"words": self._mask_words(words)} if words else event.data
             return replace(event, text=self.mask(event.text), data=data)
         if self._numbers != "plain" and event.type in (events.CALL_STARTED, events.LEG_STARTED, events.LEG_ENDED):
-            return replace(event, data=self._hide_numbers(event.data))
+            return replace(event, data=self.hide_numbers(event.data))
         return event
 
     def mask(self, text: str) -> str:
@@ -106,13 +92,16 @@ class Redactor:
             found += card_spans(text)
         return _merge(found)
 
-    def _hide_numbers(self, data: dict[str, Any]) -> dict[str, Any]:
+    def hide_numbers(self, data: dict[str, Any]) -> dict[str, Any]:
+        """`from`, `to` and `participant`, here and in `legs`, as `numbers` says."""
+        if self._numbers == "plain":
+            return data
         hidden = dict(data)
         for name in ("from", "to", "participant"):
             if hidden.get(name):
                 hidden[name] = self._hide(str(hidden[name]))
         if isinstance(hidden.get("legs"), list):
-            hidden["legs"] = [self._hide_numbers(leg) if isinstance(leg, dict) else leg for leg in hidden["legs"]]
+            hidden["legs"] = [self.hide_numbers(leg) if isinstance(leg, dict) else leg for leg in hidden["legs"]]
         return hidden
 
     def _hide(self, number: str) -> str:
