@@ -53,7 +53,7 @@ class Generator:
         made = tapes.build(self.codec, ptime_ms=20)
         self.flood = Flood(
             made, capacity=options.legs, payload_type=offer.payload_type(self.codec),
-            frame_units=self.codec.clock_rate_hz // 50,
+            frame_units=self.codec.clock_rate_hz // 50, is_marked=self.codec.table is not None,
         )  # fmt: skip
         self.calls: list[Call] = []
         self.failures: Counter[str] = Counter()

@@ -190,6 +190,7 @@ class Bench:
                 up = generator.hear()
                 time.sleep(options.settle)
                 others = {"generator": generator.pid, "sink": sink.pid, "redis": redis.process.pid}
+                get(f"http://127.0.0.1:{sink_port}/stats/reset")
                 window = self.window(service.pid, metrics_url, others)
                 rss = measure.rss_kb(service.pid)
                 quiet = generator.ask("quiet")
@@ -208,7 +209,9 @@ class Bench:
             "not_sent": quiet["failed"], "kernel_drops": drops, "receive_errors": measure.receive_errors() - errors,
             "generator_late_ms": quiet["late_s"].get("p99", 0.0) * 1000,
             "keepalives": sunk["keepalives"], "audio_bytes": sunk["audio_bytes"], "connections": sunk["connections"],
-            "interims": sunk["interims"], "finalizes": sunk["finalizes"], "empty_frames": sunk["empty_frames"],
+            "interims": sunk["interims"], "finalizes": sunk["finalizes"], "latency_s": sunk["latency_s"],
+            "catch_up_s": sunk["catch_up_s"],
+            "empty_frames": sunk["empty_frames"],
         }  # fmt: skip
 
     def ledgers(self, redis: RedisServer, calls: int) -> dict[str, Any]:

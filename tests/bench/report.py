@@ -9,7 +9,8 @@ from typing import Any
 
 COLUMNS = (
     ("legs", 6), ("calls", 6), ("CPU %", 7), ("% a leg", 8), ("floor", 7), ("ratio", 6), ("late p50", 9), ("p99", 7),
-    ("max", 7), ("tick p99", 9), ("RSS MB", 7), ("kB a leg", 9), ("sent", 9), ("received", 9), ("dropped", 8),
+    ("max", 7), ("tick p99", 9), ("via p50", 8), ("p99 ms", 7),
+    ("RSS MB", 7), ("kB a leg", 9), ("sent", 9), ("received", 9), ("dropped", 8),
     ("KeepAl.", 8), ("audio MB", 9),
 )  # fmt: skip
 
@@ -17,6 +18,11 @@ COLUMNS = (
 def bound(ms: float) -> str:
     """A histogram's bucket: the value is at most so many milliseconds."""
     return ">100" if ms == float("inf") else f"<={ms:g}"
+
+
+def via(latency_s: dict[str, float]) -> list[str]:
+    """From the generator's sendto to the provider's socket."""
+    return [f"{1000 * latency_s[p]:.0f}" if p in latency_s else "-" for p in ("p50", "p99")]
 
 
 def show_row(row: dict[str, Any], *, is_first: bool) -> None:
@@ -30,7 +36,7 @@ def show_row(row: dict[str, Any], *, is_first: bool) -> None:
         f"{floor['cpu_per_leg_percent']:.4f}" if floor else "-",
         f"{row['cpu_per_leg_percent'] / floor['cpu_per_leg_percent']:.1f}" if floor else "-",
         bound(row["late_ms"]["p50"]), bound(row["late_ms"]["p99"]), bound(row["late_ms"]["max"]),
-        bound(row["tick_ms"]["p99"]), f"{row['rss_mb']:.0f}", f"{row['rss_per_leg_kb']:.1f}",
+        bound(row["tick_ms"]["p99"]), *via(row["latency_s"]), f"{row['rss_mb']:.0f}", f"{row['rss_per_leg_kb']:.1f}",
         str(row["sent"]), str(row["received"]), str(row["kernel_drops"]), str(row["keepalives"]),
         f"{row['audio_bytes'] / 1e6:.1f}",
     )  # fmt: skip
@@ -47,7 +53,9 @@ def show_notes(result: dict[str, Any]) -> None:
         f"Mix: {result['mix']}.\n"
         f"CPU: the service process alone, % of one core over {result['seconds']:g} s. late: how late a tick began, "
         "tick: how long it took; ms, by histogram\nbucket. received: from the ledgers in call.ended. dropped: "
-        "datagrams lost in the kernel. floor: floor.c, % a leg; it receives and frames, nothing else."
+        "datagrams lost in the kernel. via: from a packet's sending to the provider's socket, less\nthe wait for its "
+        "chunk's other packets, where the stream is at real time. floor: floor.c, % a leg; it receives and frames, "
+        "nothing else."
     )
     for row in result["rows"]:
         cpu = row["cpu_percent"]
@@ -57,6 +65,9 @@ def show_notes(result: dict[str, Any]) -> None:
             f"{row['connections']} provider connections; set-up p99 {1000 * row['setup_s'].get('p99', 0):.0f} ms; "
             f"{row['ended']} of {row['calls']} calls in Redis"
         )
+        if row["catch_up_s"]["n"]:
+            p50, p99 = (1000 * row["catch_up_s"][p] for p in ("p50", "p99"))
+            print(f"{'':>13}while pre-roll is caught up after a pause: via p50 {p50:.0f}, p99 {p99:.0f} ms")
         for what in ("failures", "not_sent", "empty_frames", "receive_errors"):
             if row[what]:
                 print(f"{'':>13}{what.replace('_', ' ')}: {row[what]}")

@@ -4,8 +4,8 @@
 
 It does not recognise anything. Per `--interim` seconds of audio a connection gets one interim result and each Finalize
 gets a final one, so that the service has results to handle; the words in them are invented. Frames are parsed by hand
-and binary ones are not even unmasked (only their length counts): that keeps it far below the load that it is to bear.
-`GET /stats` on the same port tells the sums.
+and binary ones are unmasked in one big-number XOR, only to find the generator's time marks in them: that keeps it far
+below the load that it is to bear. `GET /stats` on the same port tells the sums, `/stats/reset` forgets the latencies.
 """
 
 from __future__ import annotations
@@ -19,10 +19,21 @@ import os
 import resource
 import signal
 import struct
-from collections.abc import Callable
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from itertools import pairwise
 from urllib.parse import parse_qs, urlsplit
 
+from tests.bench.flood import MARK
+
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 section 1.3
+MARKED_BYTES_PER_SECOND = 8000  # only G.711 comes through untouched
+PACKET_BYTES = 160  # 20 ms of it
+MARK_BYTES = len(MARK) + 8
+PAUSE = 0.25  # s without a frame
+STEADY_FRAMES = 6
+CATCHING_UP = 0.9  # of real time: frames that come faster than this carry a backlog
 TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
 
 
@@ -34,9 +45,27 @@ class Totals:
         self.keepalives = self.finalizes = self.close_streams = self.interims = 0
         self.empty_frames = 0
 
-    def as_dict(self) -> dict[str, float]:
+        self.latencies: deque[float] = deque(maxlen=200_000)
+        "Seconds from the sending of a marked packet to its arrival here, less the wait for the packets behind it."
+
+        self.catch_up: deque[float] = deque(maxlen=200_000)
+        "The same for what comes after a pause, until the stream is back at real time."
+
+    def as_dict(self) -> dict[str, object]:
         usage = resource.getrusage(resource.RUSAGE_SELF)
-        return {**self.__dict__, "cpu_s": usage.ru_utime + usage.ru_stime}
+        figures = {name: value for name, value in self.__dict__.items() if isinstance(value, int)}
+        return {
+            **figures, "latency_s": percentiles(self.latencies), "catch_up_s": percentiles(self.catch_up),
+            "cpu_s": usage.ru_utime + usage.ru_stime,
+        }  # fmt: skip
+
+
+def percentiles(values: Iterable[float]) -> dict[str, float]:
+    """Empty for no values."""
+    ordered = sorted(values)
+    shares = (("p50", 0.5), ("p99", 0.99), ("max", 1.0))
+    found = {name: round(ordered[min(int(len(ordered) * s), len(ordered) - 1)], 6) for name, s in shares if ordered}
+    return {**found, "n": len(ordered)}
 
 
 class Connection(asyncio.Protocol):
@@ -49,6 +78,7 @@ class Connection(asyncio.Protocol):
         self.audio_bytes = 0
         self.bytes_per_second = 8000
         self.told = 0.0
+        self.arrivals: deque[float] = deque(maxlen=STEADY_FRAMES + 1)
         self.final_until = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -73,7 +103,10 @@ class Connection(asyncio.Protocol):
     def upgrade(self, head: bytes) -> bool:
         request, *lines = head.split(b"\r\n")
         target = urlsplit(request.split(b" ")[1].decode("latin-1"))
-        if target.path == "/stats":
+        if target.path.startswith("/stats"):
+            if target.path.endswith("/reset"):
+                self.totals.latencies.clear()
+                self.totals.catch_up.clear()
             body = json.dumps(self.totals.as_dict()).encode()
             self.transport.write(
                 b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s" % (len(body), body)
@@ -115,6 +148,7 @@ class Connection(asyncio.Protocol):
             opcode = buffer[at] & 0x0F
             if opcode == BINARY:
                 self.audio(size)
+                self.find_marks(buffer[begin - 4 : begin], buffer[begin : begin + size])
             else:
                 key = buffer[begin - 4 : begin]
                 self.control(opcode, bytes(b ^ key[n & 3] for n, b in enumerate(buffer[begin : begin + size])))
@@ -132,6 +166,26 @@ class Connection(asyncio.Protocol):
             self.told = heard
             self.totals.interims += 1
             self.send_results(heard, is_final=False, from_finalize=False)
+
+    def find_marks(self, key: bytearray, masked: bytearray) -> None:
+        """What is sent after a pause is old by intention (pre-roll) and comes faster than real time until it has caught
+        up: those marks are kept apart."""
+        if self.bytes_per_second != MARKED_BYTES_PER_SECOND:
+            return
+        now = time.monotonic()
+        self.arrivals.append(now)
+        paced = [b - a for a, b in pairwise(self.arrivals)]
+        real_time = STEADY_FRAMES * len(masked) / MARKED_BYTES_PER_SECOND
+        is_steady = len(paced) == STEADY_FRAMES and max(paced) < PAUSE and sum(paced) > CATCHING_UP * real_time
+        n = len(masked)
+        pad = int.from_bytes((bytes(key) * (n // 4 + 1))[:n], "little")
+        payload = (int.from_bytes(masked, "little") ^ pad).to_bytes(n, "little")
+        at = payload.find(MARK)
+        while 0 <= at <= n - MARK_BYTES:
+            sent = int.from_bytes(payload[at + len(MARK) : at + MARK_BYTES], "big") / 1e6
+            behind = max(n - at - PACKET_BYTES, 0) / MARKED_BYTES_PER_SECOND
+            (self.totals.latencies if is_steady else self.totals.catch_up).append(now - sent - behind)
+            at = payload.find(MARK, at + PACKET_BYTES)
 
     def control(self, opcode: int, payload: bytes) -> None:
         if opcode == PING:
