@@ -7,6 +7,7 @@ import asyncio
 import ipaddress
 import secrets
 import ssl
+from collections.abc import Callable, Sequence
 
 import structlog
 
@@ -38,6 +39,19 @@ REASONS = {
 
 def make_sip_ingress(settings: Settings, host: Host, metrics: Metrics | None = None) -> SipIngress:
     """The factory of `bridge.ingress.INGRESSES`. Raises ConfigError for what can never work."""
+    problems = []
+    if settings.sip.answer not in ("sendrecv", "recvonly"):
+        problems.append("sip.answer: must be sendrecv or recvonly")
+    if settings.rtp.srtp not in ("off", "optional", "required"):
+        problems.append("rtp.srtp: must be off, optional or required")
+    checks: list[Callable[[], object]] = [lambda: networks(settings.sip.allow), lambda: server_tls(settings)]
+    for check in checks:
+        try:
+            check()
+        except ConfigError as error:
+            problems += error.problems
+    if problems:
+        raise ConfigError(problems)
     return SipIngress(settings, host, metrics or Metrics())
 
 
@@ -180,15 +194,7 @@ class Screen:
     """Who may call, and how often. Never asked about running calls."""
 
     def __init__(self, settings: Settings, host: Host, metrics: Metrics) -> None:
-        problems: list[str] = []
-        self._networks: list[ipaddress.IPv4Network | ipaddress.IPv6Network] = []
-        for text in settings.sip.allow:
-            try:
-                self._networks.append(ipaddress.ip_network(text, strict=False))
-            except ValueError:
-                problems.append(f"sip.allow: {text} is not an address or network")
-        if problems:
-            raise ConfigError(problems)
+        self._networks = networks(settings.sip.allow)
         self._host = host
         self._dropped = metrics.sip_dropped
         users = settings.sip.users
@@ -233,6 +239,20 @@ class Screen:
             self._buckets.clear()
         self._buckets[source] = (tokens - 1.0 if tokens >= 1.0 else tokens, now)
         return tokens >= 1.0
+
+
+def networks(allow: Sequence[str]) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
+    """Raises ConfigError naming each entry of `sip.allow` that is no address or network."""
+    found: list[ipaddress.IPv4Network | ipaddress.IPv6Network] = []
+    problems: list[str] = []
+    for text in allow:
+        try:
+            found.append(ipaddress.ip_network(text, strict=False))
+        except ValueError:
+            problems.append(f"sip.allow: {text} is not an address or network")
+    if problems:
+        raise ConfigError(problems)
+    return found
 
 
 def server_tls(settings: Settings) -> ssl.SSLContext | None:

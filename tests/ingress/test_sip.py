@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from bridge.errors import ConfigError
+from bridge.ingress.sip import make_sip_ingress
 from bridge.metrics import Metrics
 from bridge.sip import sdp as sdp_model
 from bridge.sip.auth import digest, digest_params
@@ -226,8 +227,6 @@ async def test_a_stranger_gets_no_answer_at_all() -> None:
 
 
 async def test_every_address_that_cannot_be_bound_is_named() -> None:
-    from bridge.ingress.sip import make_sip_ingress
-
     async with served(FakeHost()) as (ingress, _):
         taken = port_of(ingress, "tcp")
         listen = (f"tcp:127.0.0.1:{taken}", "udp:nowhere:5060", "sctp:127.0.0.1:1", "tls:127.0.0.1:0")
@@ -401,3 +400,12 @@ async def test_a_bug_in_one_message_or_timer_leaves_the_rest_alive(monkeypatch: 
         again = await call(client, ingress, "tcp")
         await client.wait_for(Answered, n=2)
         assert again in {event.dialog for event in client.events}
+
+
+def test_what_can_never_work_is_told_at_once_and_whole() -> None:
+    wrong = make_settings(answer="sendonly", allow=("10.0.0.0/8", "nonsense", "1.2.3.4/99"), certificate="/nowhere.pem")
+    with pytest.raises(ConfigError) as caught:
+        make_sip_ingress(wrong, FakeHost())
+    assert [problem.split(":")[0] for problem in caught.value.problems] == [
+        "sip.answer", "sip.allow", "sip.allow", "sip.certificate",
+    ]  # fmt: skip
