@@ -11,6 +11,7 @@ import ipaddress
 import socket
 import ssl
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import cast
 
@@ -18,7 +19,7 @@ import structlog
 
 from bridge.errors import ConfigError
 from bridge.sip.endpoint import Endpoint
-from bridge.sip.events import Event, Flow
+from bridge.sip.events import Event, Flow, Outgoing
 from bridge.sip.framing import BrokenStreamError, StreamFramer
 
 log = structlog.get_logger()
@@ -29,6 +30,10 @@ MAX_UNSENT_BYTES = 1024 * 1024
 "A peer that does not read its responses is closed."
 RECEIVE_BUFFER_BYTES = 1024 * 1024
 "SIP arrives in bursts; the default 208 KiB hold some hundred INVITEs."
+
+MAX_DIALS = 32
+"Connections being opened at once."
+DIAL_TIMEOUT = 4.0  # s; a request is given up after 32
 
 OnEvent = Callable[[Event, float], None]
 Admit = Callable[[str], bool]
@@ -81,6 +86,10 @@ class SipDriver:
         self._streams: dict[Flow, _Stream] = {}
         self._servers: list[asyncio.Server] = []
         self._local_for: dict[str, str] = {}
+        self._stack = AsyncExitStack()
+        self._dials: asyncio.TaskGroup | None = None
+        "Connections being opened; only between `open` and `close`."
+        self._n_dials = 0
         self._timer: asyncio.TimerHandle | None = None
         self._is_pumping = False
         self.bound: list[ListenAddress] = []
@@ -90,6 +99,7 @@ class SipDriver:
 
     async def open(self, listen: Sequence[str]) -> None:
         """Binds every address. Raises ConfigError naming each one that cannot be bound; then nothing stays open."""
+        self._dials = await self._stack.enter_async_context(asyncio.TaskGroup())
         problems: list[str] = []
         for text in listen:
             try:
@@ -135,6 +145,8 @@ class SipDriver:
         """Stops listening and closes every connection; what was written is still sent."""
         if self._timer is not None:
             self._timer.cancel()
+        self._dials = None
+        await self._stack.aclose()  # at most DIAL_TIMEOUT
         for server in self._servers:
             server.close()
         for stream in list(self._streams.values()):
@@ -187,21 +199,36 @@ class SipDriver:
                 self._on_event(event, loop.time())
             outgoing = self._endpoint.take_outgoing()
             for message in outgoing:
-                self._send(message.data, message.flow)
+                self._send(message)
             if not events and not outgoing:
                 return
 
-    def _send(self, data: bytes, flow: Flow) -> None:
+    def _send(self, message: Outgoing) -> None:
+        flow = message.flow
         if flow.transport == "udp":
             transport = self._udp_socket(flow)
             if transport is not None:
-                transport.sendto(data, flow.remote)
+                transport.sendto(message.data, flow.remote)
             return
         stream = self._streams.get(flow) or next(self._streams_to(flow), None)
-        if stream is None:
-            log.info("sip connection is gone", reason="not sent", n=len(data))
+        if stream is not None:
+            stream.send(message.data)
+        elif message.target is not None and self._dials is not None and self._n_dials < MAX_DIALS:
+            self._n_dials += 1
+            self._dials.create_task(self._dial(message.data, flow.transport, message.target), name="sip dial")
         else:
-            stream.send(data)
+            log.info("sip message lost", reason="connection is gone", n=len(message.data))
+
+    async def _dial(self, data: bytes, transport: str, target: tuple[str, int]) -> None:
+        """Opens a connection for a request whose own was closed (RFC 3261 18.1.1): peers drop idle ones in mid-call."""
+        try:
+            async with asyncio.timeout(DIAL_TIMEOUT):
+                flow = await self.connect(transport, *target)
+            self._streams[flow].send(data)
+        except (OSError, KeyError, TimeoutError) as error:  # ssl.SSLError is an OSError; KeyError: closed at once
+            log.info("sip message lost", reason=f"no connection: {type(error).__name__}", n=len(data))
+        finally:
+            self._n_dials -= 1
 
     def _udp_socket(self, flow: Flow) -> asyncio.DatagramTransport | None:
         is_v6 = ":" in flow.remote[0]

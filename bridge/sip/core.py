@@ -90,13 +90,13 @@ class Core:
 
     # -- sending -------------------------------------------------------------------------------------------------
 
-    def send(self, data: bytes, flow: Flow) -> None:
-        self.outgoing.append(Outgoing(data, flow))
+    def send(self, data: bytes, flow: Flow, target: tuple[str, int] | None = None) -> None:
+        self.outgoing.append(Outgoing(data, flow, target if flow.is_reliable else None))
 
     def flush(self, transaction: ServerTransaction | ClientTransaction) -> None:
         """Sends what a transaction has put out and re-arms it; forgets it at its end."""
         for data in transaction.output:
-            self.send(data, transaction.flow)
+            self.send(data, transaction.flow, transaction.target)
         transaction.output.clear()
         if transaction.state is State.TERMINATED:
             forget = self._forget.pop(id(transaction), None)

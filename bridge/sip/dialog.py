@@ -172,18 +172,21 @@ class Dialog:
             f"{method} {uri} SIP/2.0", [*headers, *(extra or []), *content(body)], body.content if body else b""
         )
 
-    def next_hop(self) -> Flow:
-        """Where the dialog's requests go: the first route or the remote target where that is an address, else the way
-        the last message came. An open connection is kept (RFC 5923's spirit: SBCs reuse it)."""
-        if self.flow.is_reliable:
-            return self.flow
+    def next_address(self) -> tuple[str, int] | None:
+        """The first route's or the remote target's address; None for a host name, which is not resolved here."""
         uri = parse_name_addr(self.route_set[0]).uri if self.route_set else self.remote_target
         try:
             host, port, _ = host_port(uri)
             ipaddress.ip_address(host)
         except ValueError:
-            return self.flow
-        return self.flow._replace(remote=(host, port or 5060))
+            return None
+        return host, port or (5061 if self.flow.transport == "tls" else 5060)
+
+    def next_hop(self) -> Flow:
+        """Where the dialog's requests go: the first route or the remote target where that is an address, else the way
+        the last message came. An open connection is kept (RFC 5923's spirit: SBCs reuse it)."""
+        address = None if self.flow.is_reliable else self.next_address()
+        return self.flow._replace(remote=address) if address else self.flow
 
 
 def _uri_params(route: str) -> frozenset[str]:

@@ -29,6 +29,8 @@ class Outgoing:
 
     data: bytes
     flow: Flow
+    target: tuple[str, int] | None = None
+    "Where to connect if the flow's connection is gone; None: nowhere, the message is lost with it."
 
 
 @dataclass(frozen=True, slots=True)

@@ -138,6 +138,8 @@ class Transaction:
     def __init__(self, state: State, flow: Flow) -> None:
         self.state = state
         self.flow = flow
+        self.target: tuple[str, int] | None = None
+        "Where to connect if the flow's connection is gone."
         self.output: list[bytes] = []
         "Bytes to send over `flow`; whoever calls takes them."
         self.has_timed_out = False

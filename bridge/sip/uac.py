@@ -66,6 +66,7 @@ class Uac:
         data = dialog.build("INVITE", branch, cseq=dialog.local_cseq, body=body, extra=lines)
         flow = dialog.flow if is_initial else dialog.next_hop()
         transaction = ClientTransaction(data, flow, now, is_invite=True)
+        transaction.target = None if is_initial else dialog.next_address()
         dialog.own_invite = OwnInvite(transaction, dialog.local_cseq, is_initial, branch)
         dialog.last_body = body or dialog.last_body
         self._invites[id(transaction)] = dialog
@@ -107,6 +108,7 @@ class Uac:
         lines = [*extra, ("User-Agent", self._core.identity.user_agent)]
         data = dialog.build(method, branch, cseq=dialog.local_cseq, body=body, extra=lines)
         transaction = ClientTransaction(data, dialog.next_hop(), now, is_invite=False)
+        transaction.target = dialog.next_address()
         self._finals[id(transaction)] = on_final
         self._core.add_client(branch, method, transaction)
         self._core.flush(transaction)
@@ -188,11 +190,11 @@ class Uac:
     def _ack(self, dialog: Dialog, transaction: ClientTransaction, cseq: int) -> None:
         """ACK to a 2xx: a request of its own, with its own branch, re-sent for each repeat of the 2xx (13.2.2.4)."""
         transaction.ack = dialog.build("ACK", self._core.make_token(), cseq=cseq)
-        self._core.send(transaction.ack, dialog.next_hop())
+        self._core.send(transaction.ack, dialog.next_hop(), dialog.next_address())
 
     def _repeat_ack(self, dialog: Dialog, transaction: ClientTransaction, response: Response, now: float) -> None:
         if response.to.tag == dialog.remote_tag:
-            self._core.send(transaction.ack, dialog.next_hop())
+            self._core.send(transaction.ack, dialog.next_hop(), dialog.next_address())
             return
         # a forked INVITE was answered twice (13.2.2.4): the second dialog is acknowledged and ended at once
         other = Dialog(

@@ -409,3 +409,23 @@ def test_what_can_never_work_is_told_at_once_and_whole() -> None:
     assert [problem.split(":")[0] for problem in caught.value.problems] == [
         "sip.answer", "sip.allow", "sip.allow", "sip.certificate",
     ]  # fmt: skip
+
+
+async def test_a_bye_finds_its_way_when_the_peer_has_closed_its_idle_connection() -> None:
+    host = FakeHost()
+    async with served(host) as (ingress, client):
+        await client.driver.open(["tcp:127.0.0.1:0"])
+        flow = await client.driver.connect("tcp", "127.0.0.1", port_of(ingress, "tcp"))
+        # an SBC's Contact names the port it listens on, not the one it called from
+        listening = flow._replace(local=("127.0.0.1", client.driver.bound[0].port))
+        client.endpoint.invite("sip:q@127.0.0.1", listening, client_now(), from_="sip:a@b", body=Body(sdp(AUDIO)))
+        client.driver.pump()
+        await client.wait_for(Answered)
+        await client.until(lambda: ingress.endpoint.deadline() is not None and len(ingress.driver._streams) == 1)
+        await asyncio.sleep(0.02)  # its ACK
+        for stream in list(client.driver._streams.values()):
+            stream.close()
+        await client.until(lambda: not ingress.driver._streams)
+        host.calls[0].control.hang_up()
+        assert (await client.wait_for(Ended)).reason == "bye"
+        await client.until(lambda: ingress.endpoint.n_dialogs == 0)
