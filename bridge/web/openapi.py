@@ -6,12 +6,14 @@ from typing import Any
 
 from bridge import __version__
 from bridge.web.contract import VERBS
+from rtpcodecs import CODECS
 
 Json = dict[str, Any]
 
 STRING: Json = {"type": "string"}
 NUMBER: Json = {"type": "number"}
 INTEGER: Json = {"type": "integer"}
+CODEC: Json = {"type": "string", "enum": list(CODECS)}
 NAME: Json = {"type": "string", "maxLength": 256}
 PAYLOAD_TYPE: Json = {"type": "integer", "minimum": 0, "maximum": 127}
 
@@ -65,8 +67,8 @@ SCHEMAS: dict[str, Json] = {
         closed=True,
         role=NAME,
         participant=NAME,
-        codec=STRING | {"examples": ["PCMU"]},
-        codecs=listed(STRING, minItems=1, maxItems=8),
+        codec=CODEC,
+        codecs=listed(CODEC, minItems=1, maxItems=8),
         payload_type=PAYLOAD_TYPE | {"type": ["integer", "null"]},
         telephone_event=PAYLOAD_TYPE | {"type": ["integer", "null"]},
         remote=obj(
