@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from bridge.stt.events import Lost, Restored
 from tests.stt.rig import Network, Rig, speech
@@ -88,3 +90,27 @@ def test_a_provider_that_answers_no_finalize_loses_nothing(provider: str) -> Non
     rig.run(HANG_UP)
     rig.assert_every_word_once()
     rig.assert_ledger_adds_up()
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    provider=st.sampled_from(PROVIDERS),
+    drops=st.lists(st.floats(0.5, 30.0), max_size=4),
+    down=st.tuples(st.floats(0.0, 25.0), st.floats(0.0, 8.0)),
+    pauses=st.lists(st.tuples(st.floats(0.5, 4.0), st.floats(1.0, 4.0)), min_size=1, max_size=5),
+)
+def test_whatever_breaks_and_whenever_no_word_is_lost_or_doubled(
+    provider: str, drops: list[float], down: tuple[float, float], pauses: list[tuple[float, float]]
+) -> None:
+    at, words, spans = 0.0, [], []
+    for pause, length in pauses:
+        start = round(at + pause, 2)
+        said = speech(start + 0.4, start + 0.4 + length, len(words) + 1)
+        words += [replace(word, number=len(words) + n + 1) for n, word in enumerate(said)]
+        at = round(start + length + 1.0, 2)
+        spans.append((start, at))
+    rig = Rig([provider], words, spans, network=Network(drops=drops, down=(down[0], sum(down))))
+    rig.run(at + 0.1)
+    rig.assert_every_word_once()
+    rig.assert_ledger_adds_up()
+    assert rig.leg.ledger(rig.now).lost_s == 0
