@@ -140,7 +140,7 @@ class Bench:
                 with running(sink_command, cpus=self.others) as sink:
                     sink_port = int(sink.hear()["port"])
                     row = self.measure(legs, redis, sink, sink_port)
-                if self.floor is not None:
+                if self.floor is not None and legs:
                     with running(sink_command, cpus=self.others) as sink:
                         row["floor"] = self.measure_floor(legs, int(sink.hear()["port"]))
                 rows.append(row)
@@ -235,9 +235,11 @@ class Bench:
         before = measure.parse_metrics(get(metrics_url))
         pids = {"service": pid, **others}
         start, spent = time.monotonic(), {name: measure.cpu_s(p) for name, p in pids.items()}
+        busy = sum(measure.busy_s(cpu) for cpu in self.own)
         time.sleep(self.options.seconds)
         took = time.monotonic() - start
         percent = {name: 100 * (measure.cpu_s(p) - spent[name]) / took for name, p in pids.items()}
+        busy = 100 * (sum(measure.busy_s(cpu) for cpu in self.own) - busy) / took
         after = measure.parse_metrics(get(metrics_url))
         late = measure.distribution(before, after, "callbridge_tick_lateness_seconds")
         tick = measure.distribution(before, after, "callbridge_tick_seconds")
@@ -247,7 +249,7 @@ class Bench:
             for fate in ("received", "sent", "lost", "unsent")
         }
         return {
-            "cpu_percent": percent, "ticks": late.n, "audio_s": audio,
+            "cpu_percent": percent, "others_percent": max(busy - percent["service"], 0.0), "ticks": late.n, "audio_s": audio,
             "late_ms": {name: 1000 * late.percentile(share) for name, share in PERCENTILES.items()},
             "tick_ms": {name: 1000 * tick.percentile(share) for name, share in PERCENTILES.items()},
         }  # fmt: skip

@@ -13,6 +13,7 @@ COLUMNS = (
     ("RSS MB", 7), ("kB a leg", 9), ("sent", 9), ("received", 9), ("dropped", 8),
     ("KeepAl.", 8), ("audio MB", 9),
 )  # fmt: skip
+DISTURBED = 5.0  # % of the service's CPU used by others: lateness is then theirs as much as ours
 
 
 def bound(ms: float) -> str:
@@ -65,6 +66,8 @@ def show_notes(result: dict[str, Any]) -> None:
             f"{row['connections']} provider connections; set-up p99 {1000 * row['setup_s'].get('p99', 0):.0f} ms; "
             f"{row['ended']} of {row['calls']} calls in Redis"
         )
+        if row["others_percent"] > DISTURBED:
+            print(f"{'':>13}DISTURBED: other processes used {row['others_percent']:.0f} % of the service's CPU meanwhile")
         if row["catch_up_s"]["n"]:
             p50, p99 = (1000 * row["catch_up_s"][p] for p in ("p50", "p99"))
             print(f"{'':>13}while pre-roll is caught up after a pause: via p50 {p50:.0f}, p99 {p99:.0f} ms")
