@@ -13,21 +13,16 @@ import ssl
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from typing import cast
 
 import structlog
 
 from bridge.errors import ConfigError
+from bridge.net.sip_sockets import Datagrams, Stream
 from bridge.sip.endpoint import Endpoint
 from bridge.sip.events import Event, Flow, Outgoing
-from bridge.sip.framing import BrokenStreamError, StreamFramer
 
 log = structlog.get_logger()
-IDLE_TIMEOUT = 3600.0  # s; SBCs keep one connection for all calls and are silent between them
-PARTIAL_TIMEOUT = 10.0  # s for a whole message once its first byte came: slow-loris
 MAX_CONNECTIONS = 1024
-MAX_UNSENT_BYTES = 1024 * 1024
-"A peer that does not read its responses is closed."
 RECEIVE_BUFFER_BYTES = 1024 * 1024
 "SIP arrives in bursts; the default 208 KiB hold some hundred INVITEs."
 
@@ -79,11 +74,11 @@ class SipDriver:
         source address before its bytes are looked at. `advertise`: our address towards peers, if not the socket's."""
         self._endpoint = endpoint
         self._on_event = on_event
-        self.admit = admit
+        self._admit = admit
         self._advertise = advertise
         self._server_tls, self._client_tls = server_tls, client_tls
         self._udp: dict[tuple[str, int], asyncio.DatagramTransport] = {}
-        self._streams: dict[Flow, _Stream] = {}
+        self._streams: dict[Flow, Stream] = {}
         self._servers: list[asyncio.Server] = []
         self._local_for: dict[str, str] = {}
         self._stack = AsyncExitStack()
@@ -119,7 +114,7 @@ class SipDriver:
         if address.transport == "tls" and self._server_tls is None:
             raise ValueError(f"{address}: needs sip.certificate and sip.private_key")
         server = await asyncio.get_running_loop().create_server(
-            lambda: _Stream(self, address.transport),
+            lambda: Stream(self, address.transport),
             address.host,
             address.port,
             ssl=self._server_tls if address.transport == "tls" else None,
@@ -132,7 +127,7 @@ class SipDriver:
     async def _listen_udp(self, address: ListenAddress) -> None:
         family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
         transport, protocol = await asyncio.get_running_loop().create_datagram_endpoint(
-            lambda: _Datagrams(self), (address.host, address.port), family=family
+            lambda: Datagrams(self), (address.host, address.port), family=family
         )
         sock = transport.get_extra_info("socket")
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
@@ -164,7 +159,7 @@ class SipDriver:
         if transport == "udp":
             return await self._udp_flow(host, port)
         _, stream = await asyncio.get_running_loop().create_connection(
-            lambda: _Stream(self, transport), host, port, ssl=self._client_tls if transport == "tls" else None
+            lambda: Stream(self, transport), host, port, ssl=self._client_tls if transport == "tls" else None
         )
         assert stream.flow is not None
         return stream.flow
@@ -237,7 +232,7 @@ class SipDriver:
                 return transport
         return None
 
-    def _streams_to(self, flow: Flow) -> Iterator[_Stream]:
+    def _streams_to(self, flow: Flow) -> Iterator[Stream]:
         """Other connections with the same peer: SBCs reopen theirs in the middle of calls."""
         return (
             stream
@@ -283,10 +278,13 @@ class SipDriver:
 
     # -- connections ---------------------------------------------------------------------------------------------
 
+    def admit(self, host: str) -> bool:
+        return self._admit(host)
+
     def has_room(self) -> bool:
         return len(self._streams) < MAX_CONNECTIONS
 
-    def connected(self, stream: _Stream, flow: Flow) -> None:
+    def connected(self, stream: Stream, flow: Flow) -> None:
         self._streams[flow] = stream
 
     def disconnected(self, flow: Flow) -> None:
@@ -302,89 +300,3 @@ def facing_address(remote_host: str) -> str:
         except OSError:
             return "::1" if family == socket.AF_INET6 else "127.0.0.1"
         return str(probe.getsockname()[0])
-
-
-class _Datagrams(asyncio.DatagramProtocol):
-    """One UDP socket."""
-
-    def __init__(self, driver: SipDriver) -> None:
-        self._driver = driver
-        self.bound: tuple[str, int] = ("", 0)
-
-    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
-        host, port = addr[0], addr[1]
-        if len(data) < 32 or not self._driver.admit(host):
-            return  # keep-alives (CRLF, STUN, NULs) and strangers
-        flow = Flow("udp", self._driver.local_address(self.bound, host), (host, port))
-        self._driver.received(data, flow)
-
-    def error_received(self, exc: Exception) -> None:
-        """ICMP unreachable: the transaction's timers say when to give up."""
-
-
-class _Stream(asyncio.Protocol):
-    """One TCP or TLS connection."""
-
-    def __init__(self, driver: SipDriver, kind: str) -> None:
-        self._driver = driver
-        self._kind = kind
-        self._framer = StreamFramer()
-        self._transport: asyncio.Transport | None = None
-        self._timeout: asyncio.TimerHandle | None = None
-        self.flow: Flow | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        transport = cast("asyncio.Transport", transport)  # uvloop's is one in all but name
-        self._transport = transport
-        peer, own = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
-        if not peer or not self._driver.admit(peer[0]) or not self._driver.has_room():
-            transport.abort()
-            return
-        transport.set_write_buffer_limits(high=MAX_UNSENT_BYTES)
-        local = self._driver.local_address((own[0], own[1]), peer[0])
-        self.flow = Flow(self._kind, local, (peer[0], peer[1]))
-        self._driver.connected(self, self.flow)
-        self._restart_timeout(IDLE_TIMEOUT)
-
-    def data_received(self, data: bytes) -> None:
-        if self.flow is None:
-            return
-        was_partial = self._framer.n_pending_bytes > 0
-        try:
-            messages = self._framer.feed(data)
-        except BrokenStreamError as error:
-            log.info("sip connection closed", reason=str(error))
-            self.close()
-            return
-        for message in messages:
-            if message:
-                self._driver.received(message, self.flow)
-            else:
-                self.send(b"\r\n")  # pong, RFC 5626 3.5.1
-        is_partial = self._framer.n_pending_bytes > 0
-        if messages or is_partial != was_partial:
-            self._restart_timeout(PARTIAL_TIMEOUT if is_partial else IDLE_TIMEOUT)
-
-    def _restart_timeout(self, seconds: float) -> None:
-        if self._timeout is not None:
-            self._timeout.cancel()
-        self._timeout = asyncio.get_running_loop().call_later(seconds, self.close)
-
-    def pause_writing(self) -> None:
-        """The peer does not read: nothing is queued for it."""
-        if self._transport is not None:
-            self._transport.abort()
-
-    def send(self, data: bytes) -> None:
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.write(data)
-
-    def close(self) -> None:
-        if self._transport is not None:
-            self._transport.close()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        if self._timeout is not None:
-            self._timeout.cancel()
-        if self.flow is not None:
-            self._driver.disconnected(self.flow)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bridge.net import sip_transports
+from bridge.net import sip_sockets, sip_transports
 from bridge.net.sip_transports import SipDriver, parse_listen
 from bridge.sip.endpoint import Endpoint, Identity
 from bridge.sip.events import Event
@@ -92,7 +92,7 @@ async def test_a_stream_that_cannot_be_cut_is_closed(junk: bytes) -> None:
 
 
 async def test_a_message_that_never_ends_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sip_transports, "PARTIAL_TIMEOUT", 0.05)
+    monkeypatch.setattr(sip_sockets, "PARTIAL_TIMEOUT", 0.05)
     async with listening() as driver:
         reader, writer = await connect(driver)
         writer.write(b"OPTIONS sip:a SIP/2.0\r\n")
