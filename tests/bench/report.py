@@ -67,7 +67,8 @@ def show_notes(result: dict[str, Any]) -> None:
             f"{row['ended']} of {row['calls']} calls in Redis"
         )
         if row["others_percent"] > DISTURBED:
-            print(f"{'':>13}DISTURBED: other processes used {row['others_percent']:.0f} % of the service's CPU meanwhile")
+            others = f"{row['others_percent']:.0f} %"
+            print(f"{'':>13}DISTURBED: other processes used {others} of the service's CPU meanwhile")
         if row["catch_up_s"]["n"]:
             p50, p99 = (1000 * row["catch_up_s"][p] for p in ("p50", "p99"))
             print(f"{'':>13}while pre-roll is caught up after a pause: via p50 {p50:.0f}, p99 {p99:.0f} ms")
