@@ -1,5 +1,5 @@
-"""One UDP socket and one TCP or TLS connection of SIP, as asyncio protocols. What they hold is bounded; a connection that
-is half sent, unread or from a stranger is closed."""
+"""One UDP socket and one TCP or TLS connection of SIP, as asyncio protocols. What they hold is bounded; a connection
+that is half sent, unread or from a stranger is closed."""
 
 from __future__ import annotations
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
-from bridge.sip.dialog import bracketed
 from bridge.sip.events import Body, Flow
 from bridge.sip.message import Request, serialise
 from bridge.sip.syntax import split_outside
@@ -77,8 +76,3 @@ def stateless_tag(request: Request) -> str:
     """The same To tag for every repeat of a request, without keeping anything (8.2.7)."""
     text = "\0".join((request.call_id, request.headers.get("From"), request.headers.get("CSeq"), request.via.branch))
     return hashlib.blake2s(text.encode(), digest_size=8).hexdigest()
-
-
-def error_value(text: str) -> str:
-    """A Warning 399 value (20.43) from plain text of ours."""
-    return f'399 {bracketed("callbridge")} "{text}"'

@@ -1,0 +1,125 @@
+"""One plain call's media through its offers, without a socket."""
+
+from __future__ import annotations
+
+import pytest
+
+from bridge.errors import CapacityError, SdpError
+from bridge.ingress.contract import LegOffer
+from bridge.ingress.sip_call import SipCall
+from bridge.sip import sdp as sdp_model
+from bridge.sip.events import Body
+from bridge.sip.message import Request
+from tests.ingress.sip_fakes import AUDIO, FakeCall, FakeHost, FakeLeg, sdp, settings
+from tests.ingress.test_siprec import BOTH, FLOW, METADATA_TYPE, SDP_TYPE, multipart, offer, stream
+from tests.ingress.test_siprec import request as any_request
+
+
+def request(body: bytes, **kwargs: object) -> Request:
+    return any_request(body, content_type=SDP_TYPE, require="", **kwargs)  # type: ignore[arg-type]
+
+
+def opened(body: bytes) -> tuple[SipCall, FakeCall, Body]:
+    host = FakeHost()
+    call = SipCall("dialog1", request(body), FLOW, settings(), hang_up=lambda dialog: None)  # type: ignore[arg-type]
+    answer = call.open(host, 0.0)  # type: ignore[arg-type]
+    return call, host.calls[0], answer
+
+
+def media_of(body: Body | None) -> sdp_model.Media:
+    assert body is not None
+    return sdp_model.parse(body.content).media[0]
+
+
+def test_an_offerless_reinvite_gets_our_wish_even_during_hold_and_the_ack_decides() -> None:
+    call, made, _ = opened(sdp(AUDIO))
+    leg = made.legs[0]
+    call.reoffered(request(sdp(f"{AUDIO}\r\na=inactive", version=2), cseq=2), 1.0)
+    assert leg.on_hold
+    ours = media_of(call.reoffered(request(b"", cseq=3), 2.0))
+    assert ours.direction == "sendrecv"
+    assert ours.port == 20000
+    assert call.is_offered_by_us
+    # music on hold comes from another server: CUCM's way to hold and resume
+    ack = request(sdp("m=audio 7000 RTP/AVP 0", version=3, address="192.0.2.77"), method="ACK", cseq=3)
+    assert call.answered_by_ack(ack, 3.0)
+    assert not leg.on_hold
+    assert leg.media[-1].remote == ("192.0.2.77", 7000)
+
+
+@pytest.mark.parametrize("body", [b"", b"rubbish", sdp(), sdp("m=audio 7000 RTP/AVP 96")])
+def test_an_ack_without_a_usable_answer_is_told(body: bytes) -> None:
+    call, _, _ = opened(b"")
+    assert not call.answered_by_ack(request(body, method="ACK"), 1.0)
+
+
+def test_an_update_without_a_body_changes_nothing() -> None:
+    call, made, _ = opened(sdp(AUDIO))
+    assert call.reoffered(request(b"", method="UPDATE", cseq=2), 1.0) is None
+    assert made.legs[0].holds == []
+
+
+def test_a_second_audio_stream_of_a_plain_call_stays_rejected() -> None:
+    call, made, _ = opened(sdp(AUDIO))
+    body = call.reoffered(request(sdp(AUDIO, "m=audio 4002 RTP/AVP 0", version=2), cseq=2), 1.0)
+    assert body is not None
+    assert [media.port for media in sdp_model.parse(body.content).media] == [20000, 0]
+    assert len(made.legs) == 1
+
+
+def test_a_plain_call_that_is_fed_sendonly_from_the_start_is_not_on_hold() -> None:
+    call, made, answer = opened(sdp(f"{AUDIO}\r\na=sendonly"))
+    assert media_of(answer).direction == "recvonly"
+    assert not made.legs[0].on_hold
+    call.reoffered(request(sdp(f"{AUDIO}\r\na=sendonly", version=2), cseq=2), 1.0)
+    assert not made.legs[0].on_hold
+
+
+def test_a_call_may_begin_on_hold() -> None:
+    _, made, _ = opened(sdp(f"{AUDIO}\r\na=inactive"))
+    assert made.legs[0].on_hold
+
+
+@pytest.mark.parametrize(("ptime", "answered"), [("20", 20), ("60", 60), ("200", None), ("x", None)])
+def test_the_packet_time_is_answered_where_it_is_one_we_would_use(ptime: str, answered: int | None) -> None:
+    _, _, answer = opened(sdp(f"{AUDIO}\r\na=ptime:{ptime}"))
+    assert media_of(answer).ptime_ms == answered
+
+
+def test_a_key_of_ours_is_kept_through_offers_of_the_same_suite_and_never_the_peers() -> None:
+    def secure(suite: str, key: str, version: int) -> bytes:
+        return sdp(f"m=audio 4000 RTP/SAVP 0\r\na=crypto:7 {suite} inline:{key}", version=version)
+
+    call, made, first = opened(secure("AES_CM_128_HMAC_SHA1_80", "A" * 40, 1))
+    again = call.reoffered(request(secure("AES_CM_128_HMAC_SHA1_80", "B" * 40, 2), cseq=2), 1.0)
+    other = call.reoffered(request(secure("AES_CM_128_HMAC_SHA1_32", "C" * 40, 3), cseq=3), 2.0)
+    lines = [media_of(body).crypto[0] for body in (first, again, other)]
+    assert lines[0] == lines[1]
+    assert lines[2].startswith("7 AES_CM_128_HMAC_SHA1_32 inline:")
+    assert lines[2] != lines[1]
+    assert [media.srtp.key_and_salt[:1] for media in made.legs[0].media] == [b"\x04", b"\x08"]
+
+
+def test_srtp_without_a_suite_of_ours_is_refused() -> None:
+    with pytest.raises(SdpError):
+        opened(sdp("m=audio 4000 RTP/SAVP 0\r\na=crypto:1 AES_256_CM_HMAC_SHA1_80 inline:" + "A" * 61))
+
+
+def test_a_stream_that_finds_no_room_is_rejected_and_the_call_goes_on() -> None:
+    class FullCall(FakeCall):
+        def add_leg(self, offer: LegOffer, now: float) -> FakeLeg:
+            raise CapacityError("full")
+
+    class FullHost(FakeHost):
+        def open_call(self, offer, control, now):
+            made = super().open_call(offer, control, now)
+            self.calls[-1] = FullCall(made.id, made.offer, made.control, made.legs)
+            return self.calls[-1]
+
+    host = FullHost()
+    first = any_request(multipart((SDP_TYPE, offer(stream(1))), (METADATA_TYPE, BOTH)))
+    call = SipCall("d1", first, FLOW, settings(), hang_up=lambda dialog: None)  # type: ignore[arg-type]
+    call.open(host, 0.0)
+    body = call.reoffered(any_request(multipart((SDP_TYPE, offer(stream(1), stream(2), version=2))), cseq=2), 1.0)
+    assert [media.port for media in sdp_model.parse(body.content).media] == [20000, 0]
+    assert len(host.calls[0].legs) == 1
