@@ -51,7 +51,7 @@ class Change(Enum):
     DUE = "the next hold or resume"
 
 
-class CallFailed(Exception):  # noqa: N818 - how this call went, not an error of ours
+class CallFailed(Exception):
     """The call cannot go on."""
 
     def __init__(self, reason: str, status: int = 0) -> None:

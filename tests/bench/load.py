@@ -249,7 +249,8 @@ class Bench:
             for fate in ("received", "sent", "lost", "unsent")
         }
         return {
-            "cpu_percent": percent, "others_percent": max(busy - percent["service"], 0.0), "ticks": late.n, "audio_s": audio,
+            "cpu_percent": percent, "others_percent": max(busy - percent["service"], 0.0),
+            "ticks": late.n, "audio_s": audio,
             "late_ms": {name: 1000 * late.percentile(share) for name, share in PERCENTILES.items()},
             "tick_ms": {name: 1000 * tick.percentile(share) for name, share in PERCENTILES.items()},
         }  # fmt: skip
@@ -303,6 +304,7 @@ def main() -> None:
         shutil.rmtree(folder, ignore_errors=True)
     report.show_notes(result)
     if options.json:
+        options.json.parent.mkdir(parents=True, exist_ok=True)
         options.json.write_text(json.dumps(result, indent=1) + "\n")
 
 

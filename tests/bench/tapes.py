@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from bridge.caller.audio import compose, resample
-from bridge.emulator import recordings
 from numpy.typing import NDArray
 
+from bridge.caller.audio import compose, resample
+from bridge.emulator import recordings
 from rtpcodecs.contract import Codec
 
 RATE_HZ = 8000

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from bridge.caller.audio import compose, load, resample
 from bridge.errors import ConfigError
 

@@ -5,12 +5,12 @@ import itertools
 
 import numpy as np
 import pytest
+
 from bridge.caller.call import place_calls
 from bridge.caller.options import CallOptions, LegAudio
 from bridge.caller.rtp_schedule import Faults, Mute
 from bridge.clock import monotonic
 from bridge.errors import ConfigError
-
 from rtpcodecs.g711 import ULAW_TO_LINEAR
 
 from .answering_phone import AnsweringPhone

@@ -3,12 +3,12 @@ from __future__ import annotations
 from xml.etree import ElementTree
 
 import pytest
-from bridge.caller import offer
-from bridge.errors import SdpError
-from bridge.sip import multipart, recording, sdp
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bridge.caller import offer
+from bridge.errors import SdpError
+from bridge.sip import multipart, recording, sdp
 from rtpcodecs import CODECS
 
 NAMESPACE = {"r": offer.METADATA_NAMESPACE}

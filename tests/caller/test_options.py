@@ -5,12 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from bridge.caller.options import CallOptions, LegAudio, build, parse_mute, parse_span
 from bridge.caller.rtp_schedule import Mute
 from bridge.caller.sip_client import Target
 from bridge.errors import ConfigError
-from hypothesis import given
-from hypothesis import strategies as st
 
 
 @pytest.fixture

@@ -5,9 +5,10 @@ import struct
 
 import numpy as np
 import pytest
-from bridge.caller.rtp_schedule import Faults, Mute, Packet, RtpStream, Samples, StreamFormat
 from hypothesis import given
 from hypothesis import strategies as st
+
+from bridge.caller.rtp_schedule import Faults, Mute, Packet, RtpStream, Samples, StreamFormat
 
 
 def as_bytes(samples: Samples) -> bytes:

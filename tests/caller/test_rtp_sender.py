@@ -5,6 +5,7 @@ import socket
 
 import numpy as np
 import pytest
+
 from bridge.caller.rtp_schedule import RtpStream, StreamFormat
 from bridge.caller.rtp_sender import RtpPort, RtpSender
 from bridge.clock import monotonic
