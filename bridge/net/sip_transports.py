@@ -226,6 +226,10 @@ class SipDriver:
             self._n_dials -= 1
 
     def _udp_socket(self, flow: Flow) -> asyncio.DatagramTransport | None:
+        """The socket of that address, or, where another is advertised, of that port and family."""
+        exact = self._udp.get(flow.local)
+        if exact is not None:
+            return exact
         is_v6 = ":" in flow.remote[0]
         for (host, port), transport in self._udp.items():
             if port == flow.local[1] and (":" in host) == is_v6:

@@ -136,6 +136,24 @@ async def test_udp_answers_where_the_request_came_from_and_ignores_keepalives() 
         assert answers.empty()
 
 
+async def test_of_two_sockets_on_one_port_the_asked_one_answers() -> None:
+    loop = asyncio.get_running_loop()
+    sources: asyncio.Queue[tuple[str, int]] = asyncio.Queue()
+
+    class Peer(asyncio.DatagramProtocol):
+        def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
+            sources.put_nowait(addr)
+
+    async with listening("udp:127.0.0.1:0") as driver:
+        port = driver.bound[0].port
+        await driver._listen(parse_listen(f"udp:127.0.0.2:{port}"))
+        peer, _ = await loop.create_datagram_endpoint(Peer, local_addr=("127.0.0.1", 0))
+        for host in ("127.0.0.1", "127.0.0.2"):
+            peer.sendto(OPTIONS % (1, 1), (host, port))
+            assert await asyncio.wait_for(sources.get(), 5) == (host, port)
+        peer.close()
+
+
 async def test_the_advertised_address_stands_in_contact() -> None:
     async with listening(advertise="203.0.113.5") as driver:
         reader, writer = await connect(driver)
