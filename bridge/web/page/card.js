@@ -54,7 +54,8 @@ export class Card {
     const { from, to, legs, labels } = this.call;
     const names = [...legs.values()].map((leg) => leg.participant).filter(Boolean);
     const label = Object.values(labels).join(", ");
-    const ends = from || to ? [from || "unknown", to].filter(Boolean).join(" → ") : names.join(", ");
+    const party = (uri) => uri.replace(/^sips?:/, "");
+    const ends = from || to ? [party(from) || "unknown", party(to)].filter(Boolean).join(" → ") : names.join(", ");
     return [ends || `Call ${this.call.id.slice(0, 8)}`, label].filter(Boolean).join(" · ");
   }
 
