@@ -26,6 +26,7 @@ from bridge.errors import ConfigError
 from bridge.history import History
 from bridge.ingress import INGRESSES
 from bridge.ingress.external import ExternalMedia
+from bridge.local_recogniser import local_recogniser
 from bridge.log import configure
 from bridge.media.plane import Plane
 from bridge.metrics import Metrics
@@ -153,7 +154,7 @@ class Bridge:
 
     async def _run(self, ready: Callable[[], None]) -> None:
         await self._publisher.open()
-        async with self._drivers:
+        async with local_recogniser(self.settings.stt, self.service.provide), self._drivers:
             edges = await self._open_edges()
             gc.collect()
             gc.freeze()  # what is alive now stays: the collector need not look at it again

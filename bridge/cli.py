@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bridge import __version__
-from bridge.config import RedisSettings, Settings, parse, read_tables
+from bridge.config import LogSettings, RedisSettings, Settings, parse, read_tables
 from bridge.errors import BridgeError, ConfigError
 
 if TYPE_CHECKING:
@@ -183,8 +183,11 @@ def emulate(
     log_file: Annotated[Path | None, typer.Option("--log", help="Append a JSON line per connection.")] = None,
 ) -> None:
     """A stand-in for a provider: speaks its real wire protocol on this machine."""
+    from bridge import log
     from bridge.emulator.options import EmulatorOptions, Fault
     from bridge.emulator.run import run_emulator
+
+    log.configure(LogSettings())  # to stderr: stdout is for the address alone
 
     if provider not in ("deepgram", "soniox"):
         raise ConfigError([f"emulate: there is no stand-in for {provider}; known: deepgram, soniox"])
@@ -211,6 +214,23 @@ def emulate(
         run_emulator(options, started=lambda server: typer.echo(server.url))
     except OSError as error:
         raise ConfigError([f"--port {port}: {error.strerror}"]) from None
+
+
+@app.command()
+def replay(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="WAV, FLAC ... (a leg per channel), or pcap.")],
+    labels: Annotated[Path | None, typer.Option(help="labels.json: scores what the gate did.")] = None,
+    speed: Annotated[float, typer.Option(min=0.1, help="Times real time; Deepgram reads at most 1.25.")] = 1.25,
+    as_json: Annotated[bool, typer.Option("--json", help="Every event as a JSON line.")] = False,
+    config: ConfigFile = None,
+) -> None:
+    """Run recordings through the same media plane and provider as live calls; nothing is published."""
+    from bridge import log
+    from bridge.replay.command import run_replay
+
+    settings = _checked(config)
+    log.configure(settings.log)
+    _run_loop(run_replay(files, settings, labels=labels, speed=speed, as_json=as_json, tell=typer.echo))
 
 
 @app.command()

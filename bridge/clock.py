@@ -5,12 +5,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
+from collections.abc import Iterator
+
+_speed = 1.0
+_since = 0.0
 
 
 def monotonic() -> float:
-    """Seconds of the clock that asyncio's loops use (CLOCK_MONOTONIC)."""
-    return time.monotonic()
+    """Seconds of the clock that asyncio's loops use (CLOCK_MONOTONIC), unless it is `running_at` another speed."""
+    now = time.monotonic()
+    return now if _speed == 1.0 else _since + (now - _since) * _speed
+
+
+@contextlib.contextmanager
+def running_at(speed: float) -> Iterator[None]:
+    """Within the block a second of `monotonic` takes 1 / `speed` real ones. For replays: timers of the loop itself stay
+    real, so what waits on them waits a little longer than it needs to. Nothing that outlives the block may keep a time."""
+    global _speed, _since
+    _since, _speed = time.monotonic(), speed
+    try:
+        yield
+    finally:
+        _speed = 1.0
 
 
 def unix_ms() -> int:

@@ -96,7 +96,7 @@ class Service:
         seq = self._outbox.publish(event)
         self._metrics.events.add(1, event.type)
         if len(self._feeds):
-            self._feeds.offer(_shown(event, seq))
+            self._feeds.offer(shown(event, seq))
 
     def arm(self, target: Timed, at: float) -> None:
         """See `Wiring.arm`."""
@@ -255,6 +255,10 @@ class Service:
             service = replace(service, max_legs=limit)
         self._settings = replace(now, service=service, stt=settings.stt, gate=settings.gate, route=settings.route)
 
+    def provide(self, stt: SttSettings) -> None:
+        """`[stt]` with what was only known once a provider of our own ran."""
+        self._settings = replace(self._settings, stt=stt)
+
     def hurry(self) -> None:
         """The second signal: running calls are not waited for any longer."""
         for call in list(self._calls.values()):
@@ -317,7 +321,8 @@ class Service:
         return await self._store.recent(limit)
 
 
-def _shown(event: Event, seq: int) -> Published:
+def shown(event: Event, seq: int) -> Published:
+    """An event with its number, as live listeners get it."""
     return Published(
         type=event.type,
         call=event.call,

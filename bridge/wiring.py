@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from bridge.config import SttSettings
+from bridge.media.arrivals import Arrivals
 from bridge.media.plane import Plane
 from bridge.metrics import Metrics
 from bridge.model import AudioFormat
-from bridge.net.datagrams import MediaSockets
+from bridge.net.datagrams import MediaPort
 from bridge.net.rtcp_reports import RtcpReports
 from bridge.publish.events import Event
 from bridge.stt.events import SttEvent
@@ -45,12 +46,24 @@ class OpenStt(Protocol):
     ) -> Stt: ...
 
 
+class MediaInput(Protocol):
+    """Where datagrams come from: `bridge.net.datagrams.MediaSockets`, or recordings."""
+
+    def open_pair(self) -> MediaPort: ...
+
+    def attach(self, pair: MediaPort, row: int) -> None: ...
+
+    def release(self, pair: MediaPort) -> None: ...
+
+    def read(self) -> Iterator[Arrivals]: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Wiring:
     """What all legs of a process share."""
 
     plane: Plane
-    sockets: MediaSockets
+    sockets: MediaInput
     reports: RtcpReports
     publish: Callable[[Event], None]
     open_stt: OpenStt

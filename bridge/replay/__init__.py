@@ -1,0 +1,1 @@
+"""`callbridge replay`: recordings through the same plane, gate, turns and provider as live calls."""

@@ -1,0 +1,67 @@
+"""`callbridge replay` on the terminal."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from bridge.config import Settings
+from bridge.publish import events
+from bridge.publish.events import Published
+from bridge.replay.recordings import Recording, load
+from bridge.replay.run import ReplayOptions, replay
+from bridge.replay.score import Score, Span, labels_of, segments_of
+from bridge.report import clock_time, event_json
+
+
+class _Told:
+    """Prints what happens and remembers when gates were open."""
+
+    def __init__(self, tell: Callable[[str], None], *, as_json: bool) -> None:
+        self._tell = tell
+        self._as_json = as_json
+        self.opened: dict[tuple[str, str], list[Span]] = {}
+
+    def __call__(self, event: Published, recording: Recording) -> None:
+        if event.type == events.LEG_GATE:
+            self._gate(event, recording)
+        if self._as_json:
+            self._tell(json.dumps(event_json(event) | {"file": recording.name}, ensure_ascii=False))
+        elif event.type == events.TURN_ENDED:
+            at = clock_time(event.start or 0.0)
+            self._tell(f"{recording.name:30} {at:>9}  {event.role:8} {event.text}")
+
+    def _gate(self, event: Published, recording: Recording) -> None:
+        spans = self.opened.setdefault((recording.name, event.leg), [])
+        since = float(event.data["since"])
+        if event.data["state"] == "open":
+            spans.append((since, float("inf")))
+        elif spans and spans[-1][1] == float("inf"):
+            spans[-1] = (spans[-1][0], since)
+
+
+async def run_replay(
+    files: list[Path],
+    settings: Settings,
+    *,
+    labels: Path | None,
+    speed: float,
+    as_json: bool,
+    tell: Callable[[str], None],
+) -> None:
+    """Raises ConfigError for files that cannot be used, before anything is played."""
+    recordings = [load(path) for path in files]
+    known = labels_of(labels) if labels is not None else {}
+    told = _Told(tell, as_json=as_json)
+    await replay(recordings, settings, ReplayOptions(speed=speed), told)
+    if labels is None:
+        return
+    score = Score()
+    for recording in recordings:
+        label = known.get(recording.name)
+        if label is not None:
+            opened = told.opened.get((recording.name, "leg1"), [])
+            score.add(segments_of(label), [(a, b) for a, b in label.get("speech", [])], opened)
+    for line in score.lines():
+        tell(line)
