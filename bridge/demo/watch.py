@@ -104,6 +104,7 @@ class Screen:
             self._line(since, event.role, f"[dim]{CAUSES.get(cause, cause)}[/]")
 
     def _line(self, at: float, role: str, text: str) -> None:
+        self._refresh()  # what is said now is not to stand below its own line
         colour = COLOURS.get(role, "white")
         self._console.print(f"[dim]{at:6.2f} s[/]  [{colour}]{role:<7}[/] {text}")
 
