@@ -22,7 +22,7 @@ def monotonic() -> float:
 @contextlib.contextmanager
 def running_at(speed: float) -> Iterator[None]:
     """Within the block a second of `monotonic` takes 1 / `speed` real ones. For replays: timers of the loop itself stay
-    real, so what waits on them waits a little longer than it needs to. Nothing that outlives the block may keep a time."""
+    real, so what waits on them waits a little longer than it needs to. No time may be kept beyond the block."""
     global _speed, _since
     _since, _speed = time.monotonic(), speed
     try:
