@@ -111,6 +111,8 @@ class Dialog:
     interval: int = 0
     "Session interval in seconds; 0: no timer."
     is_refresher: bool = False
+    is_timer_agreed: bool = False
+    "The peer knows of the timer, and has its own."
     peer_allows_update: bool = False
     last_body: Body | None = None
     "Our latest session description, repeated by a re-INVITE that only refreshes."

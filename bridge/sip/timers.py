@@ -34,6 +34,7 @@ def grant(dialog: Dialog, request: Request, most: int, now: float) -> list[tuple
     our own. The interval is never raised, and never lowered under what they call their minimum."""
     asked = requested(request)
     supports = "timer" in request.headers.tokens("Supported") | request.headers.tokens("Require")
+    dialog.is_timer_agreed = asked is not None or (supports and most > 0)
     if asked is None:
         # without `timer` at the peer, or asked by nobody: we watch the session ourselves, and tell only who understands
         start(dialog, max(most, _min_se(request)) if most else 0, is_refresher=True, now=now)
@@ -56,6 +57,7 @@ def take_grant(dialog: Dialog, response: Response, now: float) -> None:
     """The timer that a 2xx to a request of ours set (section 7.2)."""
     granted = requested(response)
     if granted is not None:
+        dialog.is_timer_agreed = True
         start(dialog, max(granted[0], MIN_SE), is_refresher=granted[1] != "uas", now=now)
     elif dialog.interval:
         start(dialog, dialog.interval, is_refresher=True, now=now)

@@ -13,8 +13,10 @@ from bridge.sip.events import Answered, Body, EndReason, Flow, Progress, Refused
 from bridge.sip.message import Response, serialise
 from bridge.sip.transaction import GIVE_UP, ClientTransaction, State
 
-GONE = (404, 408, 410, 416, 480, 481, 482, 483, 484, 485, 502, 604)
-"A response to a request within a dialog that ends the dialog: RFC 5057 section 5.1 (dialog and usage rows)."
+GONE = (408, 481)
+"""What ends a dialog when a request within it gets it (RFC 3261 12.2.1.2, RFC 4028 section 10). By RFC 5057 404, 480
+and more would end it too; SBCs answer an OPTIONS within a call with those while the call goes on."""
+REFRESH_AGAIN = 10.0  # s; after a refresh that was refused, 491 or 500 mostly (RFC 3261 14.1 has 2 to 4 s for glare)
 OnFinal = Callable[[int, Response | None, float], None]
 
 
@@ -182,7 +184,7 @@ class Uac:
             dialog.move(Phase.ESTABLISHED)
         timers.take_grant(dialog, response, now)
         core.watch(dialog)
-        if was_given_up or dialog.wants_bye:
+        if was_given_up:
             self.bye(dialog, EndReason.LOCAL, now)
         elif not own.is_refresh:
             core.events.append(Answered(dialog.id, response, own.is_initial))
@@ -249,24 +251,32 @@ class Uac:
             self._core.events.append(Refused(dialog.id, status, reason, False, response))
         if status in GONE:
             self.bye(dialog, EndReason.TIMEOUT if status == 408 else EndReason.FAILED, now)
-        elif dialog.wants_bye:
-            self.bye(dialog, EndReason.LOCAL, now)
+        elif own.is_refresh:
+            dialog.refresh_at = now + REFRESH_AGAIN
+            self._core.watch(dialog)
 
     # -- keeping a session alive ---------------------------------------------------------------------------------
 
     def refresh(self, dialog: Dialog, now: float) -> None:
-        """Keeps the session alive: UPDATE without a body where the peer has UPDATE, else an OPTIONS within the dialog,
-        whose answer shows as well that the peer still has it (RFC 4028 section 7.4 prefers UPDATE)."""
+        """Keeps the session alive: UPDATE without a body where the peer has UPDATE, else a re-INVITE that changes
+        nothing (RFC 4028 section 7.4). A peer that knows of no timer gets an OPTIONS within the dialog, whose answer
+        shows that it still has it."""
         dialog.refresh_at = None
-        method = "UPDATE" if dialog.peer_allows_update else "OPTIONS"
-        extra = [("Session-Expires", f"{dialog.interval};refresher=uac"), ("Supported", "timer")]
-        self.request(
-            dialog,
-            method,
-            now,
-            extra=extra if method == "UPDATE" else [],
-            on_final=lambda status, response, at: self._refreshed(dialog, status, response, at),
-        )
+        headers = [("Session-Expires", f"{dialog.interval};refresher=uac"), ("Supported", "timer")]
+
+        def on_final(status: int, response: Response | None, at: float) -> None:
+            self._refreshed(dialog, status, response, at)
+
+        if dialog.peer_allows_update:
+            self.request(dialog, "UPDATE", now, extra=headers, on_final=on_final)
+        elif not dialog.is_timer_agreed or dialog.last_body is None:
+            self.request(dialog, "OPTIONS", now, on_final=on_final)
+        elif dialog.own_invite is not None or dialog.pending is not None or dialog.phase is not Phase.ESTABLISHED:
+            dialog.refresh_at = now + REFRESH_AGAIN
+        else:
+            self._send_invite(dialog, dialog.last_body, now, is_initial=False, extra=headers[:1])
+            assert dialog.own_invite is not None
+            dialog.own_invite.is_refresh = True
 
     def _refreshed(self, dialog: Dialog, status: int, response: Response | None, now: float) -> None:
         if dialog.phase is not Phase.ESTABLISHED:
@@ -276,6 +286,9 @@ class Uac:
         elif response is not None:
             # any other answer, a 491 or 500 too, comes from a peer that still has the dialog
             timers.take_grant(dialog, response, now)
+            if status >= 300 and response.cseq_method == "UPDATE":
+                dialog.refresh_at = now + REFRESH_AGAIN  # its own timer still runs
+                dialog.peer_allows_update = status not in (405, 501)
             self._core.watch(dialog)
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from bridge.sip.events import Body, Ended, EndReason, IncomingCall, Refused, Reoffer
+from bridge.sip.events import Body, Ended, EndReason, Event, IncomingCall, Refused, Reoffer
+from bridge.sip.message import parse
 from tests.sip.network import SDP, Network
 
 
@@ -106,3 +107,45 @@ def test_without_any_timer_a_silent_call_lives_for_ever() -> None:
     net.run_until(100_000)
     assert net.right.deadline() is None
     assert net.right.n_dialogs == 1
+
+
+@pytest.mark.parametrize("status", [b"404 Not Found", b"480 Away", b"491 Pending", b"500 No"])
+def test_any_other_refusal_of_a_refresh_comes_from_a_peer_that_still_has_the_call(status: bytes) -> None:
+    net = called(session_expires=600)
+    net.run_until(399)
+    net.drop = lambda side, line: side == "right"
+    net.run_until(400.1)
+    refresh = parse(net.wire[-1][2])
+    names = ("Via", "From", "To", "Call-ID", "CSeq")
+    head = "".join(f"{name}: {refresh.headers.get(name)}\r\n" for name in names).encode()
+    net.right.receive(b"SIP/2.0 " + status + b"\r\n" + head + b"Content-Length: 0\r\n\r\n", net.back, net.now)
+    net.drop = lambda side, line: False
+    net.run_until(2000)
+    assert net.seen("right", Ended) == []
+    assert len(net.lines("right", "UPDATE")) >= 4
+
+
+def test_without_update_the_refresh_is_a_reinvite_that_changes_nothing() -> None:
+    net = called(("Session-Expires", "600;refresher=uas"))
+    dialog = next(iter(net.right._core.dialogs.values()))
+    dialog.peer_allows_update = False
+    answer = net.events["right"]
+    net.run_until(399)
+    seen = len(answer)
+    net.drop = lambda side, line: False
+    original = net.left.take_events
+
+    def answering() -> list[Event]:
+        events = original()
+        for event in events:
+            if isinstance(event, Reoffer):
+                assert event.request.body == SDP
+                net.left.accept(event.dialog, Body(SDP), net.now)
+        return events
+
+    net.left.take_events = answering
+    net.run_until(2000)
+    assert net.lines("right", "INVITE")[:3] == [400.0, 700.0, 1000.0]
+    assert net.lines("right", "OPTIONS") == []
+    assert len(answer) == seen  # nobody above is bothered
+    assert net.seen("left", Ended) == []
