@@ -1,9 +1,10 @@
 from __future__ import annotations
 
-from bridge import metrics as module
-from bridge.metrics import MAX_SERIES, Counter, Gauge, Metrics
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
+
+from bridge import metrics as module
+from bridge.metrics import MAX_SERIES, Counter, Gauge, Metrics
 
 
 def samples(metrics: Metrics) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:

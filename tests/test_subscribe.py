@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 import redis
+
 from bridge.publish import events
 from bridge.publish.events import Event, Published, fields
 from bridge.publish.keys import Keys
 from bridge.subscribe import follow, replay, subscribe
-
 from tests.redis_server import RedisServer
 
 AT_MS = 1_790_000_000_000

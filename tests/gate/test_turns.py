@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
+
 from bridge.gate.turns import TurnEnded, Turns
 from bridge.model import Cause
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
+
 from bridge.errors import CapacityError, InvalidState
 from bridge.ingress.contract import CallControl, CallOffer, LegOffer, MediaOffer
-from numpy.typing import NDArray
 
 
 class FakeLeg:

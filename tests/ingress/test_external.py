@@ -3,11 +3,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import pytest
-from bridge.errors import CapacityError, PeerError
-from bridge.ingress.external import ExternalMedia, media_offer
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bridge.errors import CapacityError, PeerError
+from bridge.ingress.external import ExternalMedia, media_offer
 from rtpcodecs import CODECS
 from tests.ingress.fake_host import FakeHost
 

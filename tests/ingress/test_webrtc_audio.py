@@ -4,13 +4,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from bridge.ingress.webrtc_audio import Tap, TrackAudio
-from bridge.ingress.webrtc_connection import check_library
-from bridge.rtp.receiver import PayloadType
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from bridge.ingress.webrtc_audio import Tap, TrackAudio
+from bridge.ingress.webrtc_connection import check_library
+from bridge.rtp.receiver import PayloadType
 from rtpcodecs import CODECS
 
 OPUS = CODECS["OPUS"]

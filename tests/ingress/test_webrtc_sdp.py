@@ -3,10 +3,11 @@ from __future__ import annotations
 import aiortc
 import pytest
 from aiortc.mediastreams import AudioStreamTrack
-from bridge.errors import PeerError, SdpError
-from bridge.ingress.webrtc_sdp import MAX_CANDIDATES, Offer, read_fragment, read_offer, with_address
 from hypothesis import given
 from hypothesis import strategies as st
+
+from bridge.errors import PeerError, SdpError
+from bridge.ingress.webrtc_sdp import MAX_CANDIDATES, Offer, read_fragment, read_offer, with_address
 
 CHROMIUM = """v=0
 o=- 5228595038118931041 2 IN IP4 127.0.0.1
