@@ -33,6 +33,7 @@ REASONS = {
     EndReason.LOCAL: "hangup",
     EndReason.CANCELLED: "cancelled",
     EndReason.TIMEOUT: "timeout",
+    EndReason.GONE: "hangup",
     EndReason.FAILED: "refused",
 }
 

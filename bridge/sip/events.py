@@ -52,8 +52,10 @@ class EndReason(StrEnum):
     "The peer gave up before our answer."
     TIMEOUT = "timeout"
     "No ACK, a BYE or refresh without reply, or an expired session timer."
+    GONE = "gone"
+    "The peer does not know the dialog any more (481): it was restarted, or its BYE was lost."
     FAILED = "failed"
-    "The ACK brought no answer, or the dialog is gone at the peer (408, 481)."
+    "The ACK brought no answer to our offer."
 
 
 @dataclass(frozen=True, slots=True)

@@ -250,7 +250,7 @@ class Uac:
         if not own.is_refresh:
             self._core.events.append(Refused(dialog.id, status, reason, False, response))
         if status in GONE:
-            self.bye(dialog, EndReason.TIMEOUT if status == 408 else EndReason.FAILED, now)
+            self.bye(dialog, EndReason.TIMEOUT if status == 408 else EndReason.GONE, now)
         elif own.is_refresh:
             dialog.refresh_at = now + REFRESH_AGAIN
             self._core.watch(dialog)
@@ -282,7 +282,7 @@ class Uac:
         if dialog.phase is not Phase.ESTABLISHED:
             return
         if status in GONE:
-            self.bye(dialog, EndReason.TIMEOUT if status == 408 else EndReason.FAILED, now)
+            self.bye(dialog, EndReason.TIMEOUT if status == 408 else EndReason.GONE, now)
         elif response is not None:
             # any other answer, a 491 or 500 too, comes from a peer that still has the dialog
             timers.take_grant(dialog, response, now)

@@ -84,7 +84,7 @@ def test_a_peer_that_forgot_the_call_ends_it_with_481() -> None:
         net.left._core.dialogs.pop(dialog.id)
         dialog.expires_at = dialog.refresh_at = None
     net.run_until(500)
-    assert [event.reason for event in net.seen("right", Ended)] == [EndReason.FAILED]
+    assert [event.reason for event in net.seen("right", Ended)] == [EndReason.GONE]
 
 
 def test_a_peer_without_timer_and_update_is_watched_by_options_within_the_dialog() -> None:

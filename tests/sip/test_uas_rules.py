@@ -169,7 +169,7 @@ def test_a_reinvite_that_the_peer_knows_nothing_of_ends_the_call() -> None:
     net.left.receive(f"SIP/2.0 481 Gone\r\n{head}Content-Length: 0\r\n\r\n".encode(), net.flow, net.now)
     net.settle()
     assert [(event.status, event.is_initial) for event in net.seen("left", Refused)] == [(481, False)]
-    assert [event.reason for event in net.seen("left", Ended)] == [EndReason.FAILED]
+    assert [event.reason for event in net.seen("left", Ended)] == [EndReason.GONE]
 
 
 def test_a_peer_may_hang_up_while_its_own_offer_is_still_open() -> None:
