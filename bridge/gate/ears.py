@@ -18,7 +18,8 @@ __all__ = ["FRAME", "Ears", "Heard"]
 
 Flags = NDArray[np.bool_]
 RING = 64  # frames of history, 2 s
-SWING = 2.0  # dB; taken to be swinging until a second has shown that it is not
+SWING = 1.6  # dB; taken to be swinging until a second has shown that it is not
+FAINTEST = -60.0  # dBFS; a leg begins as if all on it were faint
 NO_BED = -90.0  # dBFS; below: nothing has sounded yet
 
 
@@ -55,6 +56,7 @@ class Ears:
         self._slot = np.zeros(capacity, np.intp)  # where in its ring a row's newest frame is
         self._gap_run = np.zeros(capacity, np.int32)
         self._since_reset = np.zeros(capacity, np.int32)
+        self._loudest = np.full(capacity, FAINTEST, np.float32)  # slowly falling maximum of the level
         self._bed = np.full(capacity, NO_BED - 1.0, np.float32)
         self._swing = np.full(capacity, SWING, np.float32)
         self._score = np.zeros(capacity, np.float32)
@@ -66,6 +68,7 @@ class Ears:
         self._silero.reset(row)
         self._frames[row] = 0
         self._gap_run[row] = self._since_reset[row] = 0
+        self._loudest[row] = FAINTEST
         self._bed[row] = NO_BED - 1.0
         self._swing[row], self._score[row] = SWING, 0.0
         self._music[row] = False
@@ -91,6 +94,12 @@ class Ears:
         return Heard(rows, speech, level, peak <= at.ZERO, music, tone, gap, louder, level < bed - at.FAINT_DB, again)
 
     def _hear_speech(self, rows: Rows, audio: Floats, level: Floats) -> Floats:
+        """A leg on which all is faint is heard louder; what is quiet to everybody is not heard at all."""
+        loudest = np.maximum(level, self._loudest[rows] - at.LOUDEST_FALL_DB)
+        self._loudest[rows] = loudest
+        gain_db = np.clip(at.LOUD_ENOUGH_DBFS - loudest, 0.0, at.GAIN_MOST_DB)
+        if gain_db.any():
+            audio = audio * (10.0 ** (gain_db / 20.0)).astype(np.float32)[:, None]
         speech = np.zeros(rows.size, np.float32)
         doubtful = level >= at.SKIP_DBFS
         if doubtful.all():
@@ -110,8 +119,8 @@ class Ears:
         return self._hear_again(stale) if stale.size else {}
 
     def _hear_again(self, rows: Rows) -> dict[int, Floats]:
-        """The last frames of these rows from an empty state, begun at several points: music before a word fills it again
-        within a second. The best of the answers; leaves the state empty."""
+        """The last frames of these rows from an empty state, begun at several points: music before a word fills it
+        again within a second. The best of the answers; leaves the state empty."""
         best = np.zeros((at.AGAIN_FRAMES, rows.size), np.float32)
         for begin in at.AGAIN_BEGINS:
             self._silero.forget(rows)
@@ -128,7 +137,8 @@ class Ears:
         swing = self._swing[rows]
         swing = np.where(sounding, swing + at.BED_RATE * (np.abs(level - self._bed[rows]) - swing), swing)
         self._swing[rows] = swing
-        step = np.where(speech > at.SPEECH_ON, at.MUSIC_SPEECH_STEP, np.where(speech < at.HINT, at.MUSIC_QUIET_STEP, 0.0))
+        step = np.where(speech < at.HINT, at.MUSIC_QUIET_STEP, 0.0)
+        step = np.where(speech > at.SPEECH_ON, at.MUSIC_SPEECH_STEP, step)
         step = np.where(sounding & (swing > at.STEADY_DB), 1.0, step)
         score = self._score[rows] = np.clip(self._score[rows] + step, 0.0, at.MUSIC_TOP).astype(np.float32)
         music: Flags = score >= np.where(self._music[rows], at.MUSIC_OFF, at.MUSIC_ON)

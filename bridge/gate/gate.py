@@ -68,8 +68,8 @@ class Gates:
         "Paused, held or muted by signalling that the mode obeys: need not be heard (Ears.reset before it is again)."
         self.speech_end = np.zeros(capacity, np.int64)
         self.send_to = np.full(capacity, FAR, np.int64)
-        """Where an open leg's audio may be sent up to for now. It stands still once nobody has spoken for a while: what lies
-        behind it is sent when speech goes on, and withheld when the gate closes."""
+        """Where an open leg's audio may be sent up to for now. It stands still once nobody has spoken for a while: what
+        lies behind it is sent when speech goes on, and withheld when the gate closes."""
         self._cause = np.full(capacity, SILENCE, np.int8)
         self._signals = np.zeros((capacity, SIGNALLED), np.bool_)
         self._mode = np.zeros(capacity, np.int8)
@@ -169,7 +169,8 @@ class Gates:
         voiced = begins | goes_on
         self.speech_end[rows[voiced]] = positions[voiced]
         self._spoken[rows] = np.where(begins, 0, self._spoken[rows] + (heard.speech > at.SPEECH_ON))
-        is_brief = (self._spoken[rows] < at.BRIEF_FRAMES) & (heard.speech < at.BRIEF_SPEECH) & ~heard.gap
+        is_brief = (self._spoken[rows] < at.BRIEF_FRAMES) & (heard.speech < at.BRIEF_SPEECH)
+        is_brief &= heard.level_dbfs > self._loudness[rows] - at.BRIEF_DEPTH_DB
         hangover = np.where(is_brief, at.BRIEF_HANGOVER_MS * PER_MS, self._hangover[rows])
         ends = speaking & ~voiced & (positions - self.speech_end[rows] >= hangover - FRAME // 2)
         self._keep_back(heard, positions, patient=speaking & ~voiced & (self._mode[rows] == MODES["speech"]))
@@ -184,7 +185,8 @@ class Gates:
         """In the hangover, audio behind the tail of the last sound waits: it is sent if speech goes on."""
         rows = heard.rows
         loudness = self._loudness[rows]
-        loudness = np.where(heard.speech > at.SPEECH_ON, np.maximum(heard.level_dbfs, loudness - at.LOUDNESS_FALL_DB), loudness)
+        louder = np.maximum(heard.level_dbfs, loudness - at.LOUDNESS_FALL_DB)
+        loudness = np.where(heard.speech > at.SPEECH_ON, louder, loudness)
         self._loudness[rows] = loudness
         sounds = ~heard.gap & (heard.level_dbfs > loudness - at.TAIL_DEPTH_DB)
         kept_from = np.where(sounds, positions, self.speech_end[rows]) + at.TAIL_MS * PER_MS
@@ -233,7 +235,7 @@ class Gates:
         before = level[first + 1 : first + 4]
         if before.size and (before < max(floor + at.RISE_DB, at.GAP_DBFS)).all():
             lead = min(lead, at.QUIET_LEAD_MS * PER_MS)
-        elif is_doubtful:
+        elif is_doubtful and not int(self._gaps[row]) & int(_mask(at.LOOKBACK_FRAMES)):
             lead += at.DOUBT_LEAD_MS * PER_MS
         self._speaking[row] = True
         onset = position - (first + 1) * FRAME

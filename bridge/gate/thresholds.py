@@ -14,6 +14,11 @@ SPEECH_ON = 0.5  # Silero's own threshold
 SPEECH_KEEP = 0.35  # and its negative one: between words the probability sags
 ON_FRAMES = 2  # one frame alone is a click; two are 64 ms, shorter than any syllable
 
+# Faint legs: Silero hears ever less below -40 dBFS
+LOUD_ENOUGH_DBFS = -22.0  # loudest frames; above, the leg is heard as it is
+GAIN_MOST_DB = 20.0
+LOUDEST_FALL_DB = 0.02  # per frame, 0.6 dB a second
+
 # The recurrent state saturates in minutes of music or ringback: then the next short word is not heard
 GAP_DBFS = -50.0  # a pause this deep ...
 GAP_BELOW_BED_DB = 25.0  # ... or so far below what was sounding before ...
@@ -32,7 +37,7 @@ QUIET_LEAD_MS = 200  # pre-roll where the line was quiet before the onset (the s
 # Closing
 TAIL_DEPTH_DB = 30.0  # below the voice's loud frames a sound is no longer part of a word
 LOUDNESS_FALL_DB = 0.3  # per frame of speech; 10 dB a second follow a speaker who gets quieter
-TAIL_MS = 250  # silence behind the last word that providers are given at once; the hangover's rest only if speech goes on
+TAIL_MS = 250  # silence behind the last word that is sent at once; the hangover's rest goes out only if speech goes on
 VOICE_TRAIL_MS = 24  # a frame's end is half a frame late on average, and the probability trails the voice a little
 
 # Doubt: within music only more evidence opens, and what was late is sent by look-back
@@ -49,6 +54,7 @@ AGAIN_SPEECH_FRAMES = 5  # of those heard again
 BRIEF_FRAMES = 20  # what opened for less speech than this ...
 BRIEF_HANGOVER_MS = 300  # ... and sounds on without any is closed sooner; should it be speech, look-back loses nothing
 BRIEF_SPEECH = 0.1
+BRIEF_DEPTH_DB = 20.0  # about as loud as what was taken for speech, that is
 
 # Music: a score that sounding without speech raises, speech lowers fast and pauses slowly
 MUSIC_ON = 38.0  # 1.2 s of it

@@ -12,19 +12,19 @@ import argparse
 import csv
 import json
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import av
 import numpy as np
+from numpy.typing import NDArray
+
 from bridge.config import GateSettings
 from bridge.gate.ears import FRAME, Ears
 from bridge.gate.gate import Change, Gates, Voice
 from bridge.gate.turns import Turns
 from bridge.model import Cause
-from numpy.typing import NDArray
-
 from tests.bench import ears_cost, ears_material
 
 RATE = 8000
@@ -197,9 +197,12 @@ def score_music_state(items: list[Item]) -> dict[str, Any]:
             for now, change in item.changes:
                 if now <= start:
                     state = change.cause is Cause.MUSIC
-            told = 0.0 if state else next(
-                (now - start for now, c in item.changes if start < now < end and c.cause is Cause.MUSIC), None)  # fmt: skip
-            missed.append(f"{item.name}@{start:.0f}") if told is None else delays.append((told, f"{item.name}@{start:.0f}"))
+            heard = [now - start for now, c in item.changes if start < now < end and c.cause is Cause.MUSIC]
+            name = f"{item.name}@{start:.0f}"
+            if state or heard:
+                delays.append((0.0 if state else heard[0], name))
+            else:
+                missed.append(name)
     times = [told for told, _ in delays]
     return {
         "median_s": round(float(np.median(times)), 2) if times else None,
@@ -211,7 +214,7 @@ def score_music_state(items: list[Item]) -> dict[str, Any]:
 
 
 def score_turns(items: list[Item], settings: GateSettings) -> dict[str, Any]:
-    """Latency from the last word's end. The provider is taken to answer a Finalize at once: what is measured is ours."""
+    """Latency from the last word's end. The provider is taken to answer a Finalize at once: this is our part."""
     finalize, ended, premature_finalize, premature_turn, missed = [], [], 0, 0, 0
     for item in items:
         tells = told_turns(item, settings)
@@ -290,7 +293,8 @@ def score_words(items: list[Item], settings: GateSettings) -> dict[str, Any]:
              True: [i.sound for i in items if i.kind == "music" and i.is_sung]}  # fmt: skip
     for is_sung, sounds in tunes.items():
         for gap in (0.0, 0.3, 1.0):
-            made = [Item("word", "word", sound, [span]) for sound, span in ears_material.words_after_music(sounds, words, gap)]
+            composed = ears_material.words_after_music(sounds, words, gap)
+            made = [Item("word", "word", sound, [span]) for sound, span in composed]
             if made:
                 listen(made, settings)
                 caught = [overlap(item.sent(), item.speech) for item in made]
@@ -299,11 +303,13 @@ def score_words(items: list[Item], settings: GateSettings) -> dict[str, Any]:
     return result
 
 
-def score_variants(items: list[Item], settings: GateSettings) -> dict[str, Any]:
+def score_variants(items: list[Item], settings: GateSettings, only: str = "") -> dict[str, Any]:
     """The rows again for worse lines: quiet, noisy, transcoded, with loss."""
     result = {}
     for name, change in ears_material.VARIANTS.items():
-        changed = [Item(i.name, i.kind, change(i.sound), i.speech, i.segments, i.turns, i.is_sung) for i in items]
+        if only and only not in name:
+            continue
+        changed = [replace(item, sound=change(item.sound, item.speech)) for item in items]
         whole = score(changed, settings)
         result[name] = {"lost": whole["speech"]["lost"]["all"]["lost"], "worst": whole["speech"]["worst"][:3],
                         "withheld": {k: v["withheld"] for k, v in whole["withheld"].items()}}  # fmt: skip
@@ -315,6 +321,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--json", type=Path, help="write all figures here")
     parser.add_argument("--variants", action="store_true", help="also quiet, noisy, transcoded and lossy lines")
+    parser.add_argument("--only", default="", help="of the variants, those whose name holds this")
     parser.add_argument("--no-cost", action="store_true", help="leave the cost out")
     arguments = parser.parse_args()
     settings = GateSettings()
@@ -322,7 +329,7 @@ def main() -> None:
     result = score(items, settings)
     result["word_after_music"] = score_words(items, settings)
     if arguments.variants:
-        result["variants"] = score_variants(items, settings)
+        result["variants"] = score_variants(items, settings, arguments.only)
     if not arguments.no_cost:
         result["cost_us_per_stream_second"] = ears_cost.measure([item.sound for item in items])
     text = json.dumps(result, indent=1)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 
 import numpy as np
+from numpy.typing import NDArray
+
 from bridge.config import GateSettings
 from bridge.gate.ears import FRAME, Ears
 from bridge.gate.gate import Gates
-from numpy.typing import NDArray
 
 BATCHES = (1, 32, 128, 512)
 FRAMES = 200

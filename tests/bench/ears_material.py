@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 RATE = 8000
 Sound = NDArray[np.int16]
 Span = tuple[float, float]
+Variant = Callable[[NDArray[np.int16], list[Span]], NDArray[np.int16]]
 MUSIC_S = 150  # "minutes of music"
 WORD_S = (0.35, 0.75)  # a "hello?", a "yes"
 WORDS = 32
@@ -59,19 +60,22 @@ def words_in_quiet(words: list[Sound]) -> Iterator[tuple[Sound, Span]]:
         yield np.concatenate([line, word, line]), (2.03, 2.03 + len(word) / RATE - 0.06)
 
 
-def quiet(sound: Sound) -> Sound:
-    """At -45 dBFS: what was at about -20 is 25 dB down; through mu-law again, as a quiet line would be."""
-    return through_mulaw(sound * 10 ** (-25 / 20))
+def speech_rms(sound: Sound, spans: list[Span]) -> float:
+    """Of the labelled speech; where there is none, what a clip at -20 dBFS has."""
+    parts = [sound[int(a * RATE) : int(b * RATE)].astype(np.float64) for a, b in spans]
+    return float(np.sqrt(np.mean(np.concatenate(parts) ** 2))) if parts else 3276.8
 
 
-def noisy(sound: Sound) -> Sound:
-    """Line noise (pink-ish) 5 dB below the clip's own loud tenth."""
-    frames = sound[: len(sound) // 256 * 256].reshape(-1, 256).astype(np.float64)
-    power = np.sort((frames**2).mean(axis=1))
-    loud = power[-max(1, len(power) // 10) :].mean() ** 0.5
+def quiet(sound: Sound, spans: list[Span]) -> Sound:
+    """Speech at -45 dBFS RMS; clips without speech 25 dB down."""
+    return through_mulaw(sound * (32768 * 10 ** (-45 / 20) / speech_rms(sound, spans)))
+
+
+def noisy(sound: Sound, spans: list[Span]) -> Sound:
+    """Line noise (pinkish) 5 dB below the speech; at -25 dBFS where there is none."""
     rng = np.random.default_rng(5)
     noise = np.convolve(rng.standard_normal(len(sound)), 0.9 ** np.arange(16), "same")
-    return through_mulaw(sound + noise / noise.std() * loud * 10 ** (-5 / 20))
+    return through_mulaw(sound + noise / noise.std() * speech_rms(sound, spans) * 10 ** (-5 / 20))
 
 
 def through_mulaw(samples: NDArray[np.float64]) -> Sound:
@@ -81,7 +85,7 @@ def through_mulaw(samples: NDArray[np.float64]) -> Sound:
     return (np.sign(x) * np.expm1(y * np.log(256)) / 255 * 32768).astype(np.int16)
 
 
-def lossy(sound: Sound) -> Sound:
+def lossy(sound: Sound, _spans: list[Span]) -> Sound:
     """5 % of the 20 ms packets lost, concealed by the packet before, fading."""
     rng = np.random.default_rng(11)
     packets = sound[: len(sound) // 160 * 160].reshape(-1, 160).copy()
@@ -93,10 +97,10 @@ def lossy(sound: Sound) -> Sound:
     return np.concatenate([packets.ravel(), sound[len(packets) * 160 :]])
 
 
-def transcoded(codec: str, rate_hz: int, options: dict[str, str]) -> Callable[[Sound], Sound]:
+def transcoded(codec: str, rate_hz: int, options: dict[str, str]) -> Variant:
     """Through an encoder and its decoder, shifted back by the codec's delay as a correlation finds it."""
 
-    def run(sound: Sound) -> Sound:
+    def run(sound: Sound, _spans: list[Span]) -> Sound:
         encoder = av.CodecContext.create(codec, "w")
         encoder.sample_rate, encoder.layout, encoder.format = rate_hz, "mono", "s16"
         encoder.time_base = Fraction(1, rate_hz)
@@ -135,11 +139,11 @@ def align(sound: Sound, coded: Sound) -> Sound:
     return np.pad(coded[: len(sound)], (0, max(0, len(sound) - len(coded))))
 
 
-VARIANTS: dict[str, Callable[[Sound], Sound]] = {
+VARIANTS: dict[str, Variant] = {
     "-45 dBFS": quiet,
     "5 dB line noise": noisy,
     "5 % loss": lossy,
     "Opus 16 kbit/s": transcoded("libopus", RATE, {}),
-    "AMR 12.2 (the GSM family's coder that can be encoded here)": transcoded("libopencore_amrnb", RATE, {}),
-    "G.723.1 6.3": transcoded("g723_1", RATE, {}),
+    "AMR 12.2 kbit/s": transcoded("libopencore_amrnb", RATE, {}),
+    "G.723.1 6.3 kbit/s": transcoded("g723_1", RATE, {}),
 }

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from bridge.gate.ears import FRAME
 from numpy.typing import NDArray
+
+from bridge.gate.ears import FRAME
 
 Sound = NDArray[np.int16]
 RECORDINGS = Path(__file__).parents[2] / "bridge" / "emulator" / "recordings"

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from bridge.config import GateSettings
 from bridge.gate.ears import FRAME, Ears
 from bridge.gate.gate import Change, Gates
 from bridge.model import Cause
-
-from tests.gate.sounds import Sound, at_level, frames_of, noise, recording, silence
+from tests.gate.sounds import Sound, at_level, frames_of, noise, recording, silence, sines
 
 
 def listen(sound: Sound, settings: GateSettings | None = None) -> list[Change]:
@@ -94,3 +94,40 @@ def test_full_scale_noise_and_odd_inputs_are_numbers_all_the_same() -> None:
             assert np.isfinite(heard.speech).all()
             assert np.isfinite(heard.level_dbfs).all()
     assert ears.hear(np.array([], np.intp), np.zeros((0, FRAME), np.int16)).rows.size == 0
+
+
+TONES = {
+    "US ringback": [(2.0, (440, 480)), (4.0, ())],
+    "European ringback": [(1.0, (425,)), (4.0, ())],
+    "US busy": [(0.5, (480, 620)), (0.5, ())],
+    "US reorder": [(0.25, (480, 620)), (0.25, ())],
+    "dial": [(4.0, (350, 440))],
+    "fax CNG": [(0.5, (1100,)), (3.0, ())],
+    "SIT": [(0.33, (950,)), (0.33, (1400,)), (0.33, (1800,)), (1.0, ())],
+    "DTMF": [(0.1, (770, 1336)), (0.1, ()), (0.1, (941, 1477)), (0.1, ())],
+}
+
+
+@pytest.mark.parametrize("name", TONES)
+def test_signalling_tones_are_called_tones_and_are_not_sent(name: str) -> None:
+    parts = [sines(seconds, *hz) if hz else silence(seconds) for seconds, hz in TONES[name]]
+    cadence = np.concatenate(parts)
+    line = np.concatenate([cadence] * (1 + 64000 // len(cadence)))
+    changes = listen(line + noise(len(line) / 8000, -62))
+    assert Cause.TONE in [change.cause for change in changes]
+    assert Cause.MUSIC not in [change.cause for change in changes]
+    assert sent_seconds(changes, len(line)) == 0
+
+
+def test_line_noise_is_neither_music_nor_tone_even_when_loud() -> None:
+    assert {change.cause for change in listen(noise(10, -40))} == {Cause.SILENCE}
+
+
+def test_a_word_straight_behind_minutes_of_music_is_heard_once_the_line_is_quiet() -> None:
+    music, word = recording("hold-music"), recording("caller-thank-you")
+    loud = np.flatnonzero(np.abs(word) > np.abs(word).max() / 10)
+    word = word[loud[0] : loud[-1]]
+    before = np.concatenate([music] * 6)
+    changes = listen(np.concatenate([before, word, noise(2, -65)]))
+    opened = next(change for change in changes if change.is_open and change.position > len(before) - 12000)
+    assert opened.position <= len(before)

@@ -6,12 +6,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from bridge.config import GateSettings
 from bridge.gate.ears import FRAME, Heard
 from bridge.gate.gate import Change, Gates, Voice
 from bridge.model import Cause
-from hypothesis import given
-from hypothesis import strategies as st
 
 SPEECH = GateSettings()
 HOLD = replace(SPEECH, mode="hold")
@@ -60,13 +61,48 @@ def test_a_leg_begins_closed_for_silence_where_silence_is_withheld_and_open_else
     assert kinds(Line(HOLD).changes) == kinds(Line(OFF).changes) == [None]
 
 
-def test_speech_opens_the_gate_from_before_its_beginning() -> None:
-    line = Line(SPEECH)
-    line.hear(2)
+def test_the_preroll_is_never_longer_than_asked() -> None:
+    line = Line(replace(SPEECH, preroll_ms=100))
+    line.hear(2, dbfs=-60)
     start = line.position
     (opened,) = line.speak()
     assert opened.is_open
-    assert start - opened.position == 400 * 8
+    assert start - opened.position == 100 * 8
+
+
+def test_within_music_twice_the_preroll_is_sent() -> None:
+    line = Line(SPEECH)
+    line.hear(5, music=True)
+    start = line.position
+    (opened,) = line.hear(0.3, p=0.9, music=True, louder=True, dbfs=-15)
+    assert start - opened.position == 800 * 8
+
+
+def test_a_quiet_line_before_the_onset_needs_less_preroll() -> None:
+    line = Line(SPEECH)
+    line.hear(2, dbfs=-60)
+    start = line.position
+    (opened,) = line.speak()
+    assert start - opened.position == 200 * 8
+
+
+def test_a_voice_that_rises_before_it_is_sure_is_sent_from_its_rise() -> None:
+    line = Line(SPEECH)
+    line.hear(2, dbfs=-60)
+    start = line.position
+    line.hear(0.5, dbfs=-30, p=0.1)
+    (opened,) = line.speak()
+    assert start - opened.position == 200 * 8
+
+
+def test_a_hint_a_second_before_belongs_to_the_same_words() -> None:
+    line = Line(SPEECH)
+    line.hear(2, dbfs=-60)
+    start = line.position
+    line.hear(0.1, p=0.4)
+    line.hear(0.6, dbfs=-60)
+    (opened,) = line.speak()
+    assert opened.position < start
 
 
 def test_one_loud_frame_is_a_click_and_opens_nothing() -> None:
@@ -81,10 +117,54 @@ def test_the_gate_closes_after_the_hangover_and_says_where_speech_ended() -> Non
     line = Line(SPEECH)
     line.speak()
     spoken = line.position
-    (closed,) = line.hear(2)
+    (closed,) = line.hear(2, dbfs=-60)
     assert closed.cause is Cause.SILENCE
-    assert 0 <= closed.position - spoken - 650 * 8 < FRAME
+    assert closed.position == spoken + 250 * 8
     assert closed.speech_end == spoken
+
+
+def test_it_closes_when_the_hangover_has_passed_to_within_half_a_frame() -> None:
+    line = Line(SPEECH)
+    line.speak()
+    spoken = line.position
+    while not line.hear(FRAME / SECOND, dbfs=-60):
+        pass
+    assert abs(line.position - spoken - 650 * 8) <= FRAME // 2
+
+
+def test_in_the_hangover_audio_behind_the_tail_waits_and_is_sent_when_speech_goes_on() -> None:
+    line = Line(SPEECH)
+    line.speak()
+    spoken = line.position
+    line.hear(0.5, dbfs=-60)
+    assert line.gates.send_to[1] == spoken + 250 * 8
+    assert line.speak(0.1) == []
+    assert line.gates.send_to[1] > line.position
+
+
+def test_a_word_that_fades_without_being_heard_as_speech_is_sent_to_its_end() -> None:
+    line = Line(SPEECH)
+    line.speak()
+    line.hear(0.3, dbfs=-45)
+    faded = line.position
+    line.hear(1, dbfs=-60)
+    assert line.changes[-1].position == faded + 250 * 8
+
+
+def test_what_opened_briefly_within_sounding_music_closes_sooner() -> None:
+    line = Line(SPEECH)
+    line.hear(0.2, p=0.9)
+    spoken = line.position
+    while not line.hear(FRAME / SECOND, dbfs=-30):
+        pass
+    assert line.position - spoken < 400 * 8
+
+
+def test_holding_back_is_for_legs_that_withhold_silence() -> None:
+    line = Line(HOLD)
+    line.speak()
+    line.hear(0.6, dbfs=-60)
+    assert line.gates.send_to[1] > line.position
 
 
 def test_a_pause_shorter_than_the_hangover_keeps_it_open() -> None:
@@ -98,7 +178,7 @@ def test_a_pause_shorter_than_the_hangover_keeps_it_open() -> None:
 def test_preroll_never_sends_audio_twice() -> None:
     line = Line(SPEECH)
     line.speak()
-    (closed,) = line.hear(0.7)
+    (closed,) = line.hear(0.7, p=0.3)
     (opened,) = line.speak()
     assert opened.position == closed.position
 
@@ -214,15 +294,37 @@ def test_a_gap_in_the_music_makes_a_short_word_believed_at_once() -> None:
     assert opened.position <= start
 
 
+def test_speech_that_stands_out_of_the_music_is_believed_soon() -> None:
+    line = Line(SPEECH)
+    line.hear(5, music=True)
+    start = line.position
+    (opened,) = line.hear(0.3, p=0.9, music=True, louder=True, dbfs=-15)
+    assert opened.position <= start
+
+
+def test_what_the_ears_heard_again_opens_the_gate_from_where_it_was_said() -> None:
+    line = Line(SPEECH)
+    line.hear(5, music=True)
+    start = line.position
+    line.hear(0.5, music=True)
+    again = np.zeros(48, np.float32)
+    again[-16:-4] = 0.9
+    line.position += FRAME
+    one = (np.array([v]) for v in (1, 0.0, -65.0, False, True, False, True, False, False))
+    (opened,) = line.gates.hear(Heard(*one, {1: again}), np.array([line.position]))
+    assert opened.is_open
+    assert start - 400 * 8 <= opened.position <= start + FRAME
+
+
 def test_voices_are_told_in_every_mode_for_turns() -> None:
     for settings in (SPEECH, HOLD, OFF):
         line = Line(settings)
-        line.hear(1)
+        line.hear(1, dbfs=-60)
         start = line.position
         line.speak()
         end = line.position
         line.hear(1)
-        assert line.gates.take_voices() == [Voice(1, True, start), Voice(1, False, end)]
+        assert line.gates.take_voices() == [Voice(1, True, start), Voice(1, False, end - 24 * 8)]
         assert line.gates.take_voices() == []
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bridge.gate.silero import Silero
 
+from bridge.gate.silero import Silero
 from tests.gate.sounds import frames_of, recording
 
 REFERENCE = json.loads(Path(__file__).with_name("silero_reference.json").read_text())
