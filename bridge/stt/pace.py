@@ -4,8 +4,11 @@ from __future__ import annotations
 
 FASTER = 1.25
 """times real time; Deepgram reads no faster, and Soniox may end a stream that is sent in bursts."""
-BURST = 0.5
-"""s of audio that may go at once: a pre-roll, and what piled up while a session was being opened."""
+BURST = 3.0
+"""s of live audio that may go at once: the longest look-back (2.5 s), and what piled up while a session was opened.
+Held back, it would only make the first words of every turn late."""
+REPLAY_BURST = 0.5
+"""s; the same in a session that replays: its backlog can be a minute long."""
 
 
 class Pace:
@@ -13,7 +16,7 @@ class Pace:
 
     def __init__(self, rate_hz: int, *, chunk: int, is_replay: bool, now: float) -> None:
         self._rate = FASTER * rate_hz
-        self._most = max(BURST * rate_hz, chunk)
+        self._most = max((REPLAY_BURST if is_replay else BURST) * rate_hz, chunk)
         self._credit = float(chunk) if is_replay else self._most
         self._at = now
 
