@@ -6,18 +6,16 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from bridge import __version__
-from bridge.config import LogSettings, RedisSettings, Settings, parse, read_tables
+from bridge.config import LogSettings, Settings, parse, read_tables
 from bridge.errors import BridgeError, ConfigError
 
-if TYPE_CHECKING:
-    from bridge.report import Report
 
 app = typer.Typer(
     help="Phone calls in, words in Redis Streams out - without paying for hold music.",
@@ -245,7 +243,7 @@ def tail(
     from bridge import report
     from bridge.subscribe import follow, replay
 
-    redis = _redis_settings(config)
+    redis = _parsed(config).redis
     where: dict[str, Any] = {"prefix": redis.prefix, "partitions": redis.partitions}
 
     async def main() -> None:
@@ -268,8 +266,15 @@ def report_call(
     """Ledger, lanes and transcript of one call, from Redis."""
     from bridge import report
 
-    redis = _redis_settings(config)
-    renderers = {"text": report.as_text, "json": report.as_json, "html": _as_html}
+    from bridge.web.report_html import as_html
+
+    settings = _parsed(config)
+    redis, price = settings.redis, settings.http.price_per_hour
+    renderers: dict[str, Callable[[Any], str]] = {
+        "text": report.as_text,
+        "json": report.as_json,
+        "html": lambda found: as_html(found, price_per_hour=price),
+    }
     if form not in renderers:
         raise ConfigError([f"--format {form}: must be one of {', '.join(renderers)}"])
 
@@ -283,16 +288,10 @@ def report_call(
     _run_loop(main())
 
 
-def _as_html(found: Report) -> str:
-    from bridge.web.report_html import as_html
-
-    return as_html(found)
-
-
-def _redis_settings(config: Path | None) -> RedisSettings:
-    """For the reading commands: nothing but `[redis]` matters to them."""
+def _parsed(config: Path | None) -> Settings:
+    """For the reading commands, which need no provider's key."""
     tables, problems = read_tables(config, os.environ)
     settings = parse(tables, problems)
     if problems:
         raise ConfigError(problems)
-    return settings.redis
+    return settings
