@@ -16,7 +16,6 @@ from bridge import __version__
 from bridge.config import LogSettings, Settings, parse, read_tables
 from bridge.errors import BridgeError, ConfigError
 
-
 app = typer.Typer(
     help="Phone calls in, words in Redis Streams out - without paying for hold music.",
     no_args_is_help=True,
@@ -265,7 +264,6 @@ def report_call(
 ) -> None:
     """Ledger, lanes and transcript of one call, from Redis."""
     from bridge import report
-
     from bridge.web.report_html import as_html
 
     settings = _parsed(config)
