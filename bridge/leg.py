@@ -166,10 +166,17 @@ class Leg:
         (sources.add if on else sources.discard)(source)
         if bool(sources) == before or self._row < 0 or self._closed_at is not None:
             return
+        if cause is Cause.PAUSED and not on:  # what came in the pause and was not read yet is still of the pause
+            self._wiring.after_read(self._unpause)
+            return
         self._wiring.plane.signal(self._row, cause, on, now)
-        if cause is Cause.PAUSED and on:
+        if cause is Cause.PAUSED:
             self._stt.transcriber.purge(now)
             self._stt.wake()
+
+    def _unpause(self, now: float) -> None:
+        if not self._sources[Cause.PAUSED] and self._closed_at is None:
+            self._wiring.plane.signal(self._row, Cause.PAUSED, False, now)
 
     def media_changed(self, media: MediaOffer, now: float) -> None:
         """See `IngressLeg`. The leg keeps the rate it began with; a narrower or wider codec is fitted to it."""

@@ -145,12 +145,31 @@ class Plane:
         return track
 
     def signal(self, row: int, cause: Cause, on: bool, now: float) -> None:
-        """Hold, mute or pause, signalled or asked for; in force at once, told with the next tick's outputs."""
+        """Hold, mute or pause, signalled or asked for; in force at once, told with the next tick's outputs. A pause
+        takes back what has not left yet, and ends behind what came in it and still waits for a lost packet."""
+        track, taken_back = self._track(row), -1
+        if cause is Cause.PAUSED and on:
+            taken_back = self._take_back(track)
+        elif cause is Cause.PAUSED and track.receiver is not None:
+            self._play(track, track.receiver.flush())
         position = int(self.lanes.position[row])
         self._follow(self.gates.signal(row, cause, on, position), now)
+        if taken_back >= 0:
+            track.withheld.closed(taken_back, cause)
         if not on:
             self._ears.reset(row)
             self.lanes.last_arrival[row] = max(float(self.lanes.last_arrival[row]), now)  # absence counts from here
+
+    def _take_back(self, track: Track) -> int:
+        """Audio among the next tick's outputs does not leave after all. Answers where it begins, -1: there is none."""
+        row, audio = track.row, track.audio
+        mine = [output for output in self._out if isinstance(output, Audio) and output.row == row]
+        if not mine:
+            return -1
+        self._out = [output for output in self._out if output not in mine]
+        n_bytes = sum(len(output.data) for output in mine)
+        self._sent_to[row] -= n_bytes // (audio.bytes_per_sample * track.history.per_position)
+        return int(self._sent_to[row])
 
     def capture_time(self, row: int, position: int) -> float:
         """Monotonic time at which the audio at `position` was captured; NaN before any audio came."""
@@ -356,12 +375,15 @@ class Plane:
             track.withheld.opened(position)
         else:
             assert change.cause is not None
+            held_from = position
             if track.is_open:
-                self._send(track, position)
-                position = max(position, int(self._sent_to[row]))
+                if change.cause is not Cause.PAUSED:  # of card data not even the rest of the chunk leaves
+                    self._send(track, position)
+                held_from = int(self._sent_to[row])
+                position = max(position, held_from)
             if change.cause in BARRIERS:
                 self._sent_to[row] = position
-            track.withheld.closed(position, change.cause)
+            track.withheld.closed(held_from, change.cause)
         track.is_open = change.is_open
         at = self.capture_time(row, position)
         is_latest = position >= self.lanes.position[row]
