@@ -18,7 +18,7 @@ __all__ = ["FRAME", "Ears", "Heard"]
 
 Flags = NDArray[np.bool_]
 RING = 64  # frames of history, 2 s
-SWING = 1.6  # dB; taken to be swinging until a second has shown that it is not
+SWING = 1.4  # dB; taken to be swinging until a second has shown that it is not
 FAINTEST = -60.0  # dBFS; a leg begins as if all on it were faint
 NO_BED = -90.0  # dBFS; below: nothing has sounded yet
 
@@ -109,11 +109,12 @@ class Ears:
         return speech
 
     def _rest(self, rows: Rows, gap: Flags) -> dict[int, Floats]:
-        """A pause empties the recurrent state. After long sounding its last answers are not trusted: heard again."""
+        """A pause empties the recurrent state. After music or tones its last answers are not trusted: heard again."""
         run = np.where(gap, self._gap_run[rows] + 1, 0)
         self._gap_run[rows] = run
         rests = run == at.GAP_FRAMES
-        stale = rows[rests & (self._since_reset[rows] > at.STALE_FRAMES)]
+        in_doubt = self._music[rows] | self._tones.is_held(rows)
+        stale = rows[rests & in_doubt & (self._since_reset[rows] > at.STALE_FRAMES)]
         self._since_reset[rows] = np.where(run >= at.GAP_FRAMES, 0, self._since_reset[rows] + 1)
         self._silero.forget(rows[rests])
         return self._hear_again(stale) if stale.size else {}

@@ -37,6 +37,11 @@ class Tones:
         for array in (self._run, self._digits, self._hold, self._other):
             array[row] = 0
 
+    def is_held(self, rows: Rows) -> Flags:
+        """Is a tone, or the pause of its cadence, the last thing heard?"""
+        held: Flags = self._hold[rows] > 0
+        return held
+
     def hear(self, rows: Rows, audio: Floats, level: Floats, candidates: Flags, quiet: Flags, music: Flags) -> Flags:
         """`candidates`: rows that sound without speech; `quiet`: those in a pause; all other sound ends a tone.
         Within `music` a tone must stand much longer: tunes have long notes."""

@@ -70,12 +70,14 @@ def test_the_preroll_is_never_longer_than_asked() -> None:
     assert start - opened.position == 100 * 8
 
 
-def test_within_music_twice_the_preroll_is_sent() -> None:
+def test_within_unsteady_music_twice_the_preroll_is_sent() -> None:
     line = Line(SPEECH)
-    line.hear(5, music=True)
+    for _ in range(40):
+        line.hear(0.064, music=True, dbfs=-40)
+        line.hear(0.064, music=True, dbfs=-20)
     start = line.position
-    (opened,) = line.hear(0.3, p=0.9, music=True, louder=True, dbfs=-15)
-    assert start - opened.position == 800 * 8
+    (opened,) = line.hear(1, p=0.9, music=True, dbfs=-20)
+    assert start - opened.position >= 800 * 8
 
 
 def test_a_quiet_line_before_the_onset_needs_less_preroll() -> None:
