@@ -11,10 +11,11 @@ redis-py's connection options (`ssl_ca_certs=...`).
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import SplitResult, parse_qsl, unquote, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
 import redis.asyncio as aredis
 from redis.asyncio.connection import parse_url
@@ -23,6 +24,8 @@ from redis.exceptions import RedisError
 
 from bridge.errors import ConfigError, SinkError
 
+MANY_NODES = re.compile(r"[a-z]+\+[a-z]+://(?P<netloc>[^/?#]*)(?P<path>/[^?#]*)?(\?(?P<query>[^#]*))?")
+"""Split here: urlsplit of some Pythons refuses several hosts of which one is an IPv6 address."""
 CONNECT_S = 3.0
 REPLY_S = 5.0  # a Redis that takes longer for one script is treated as gone
 
@@ -43,25 +46,25 @@ class Address:
     def parse(cls, url: str) -> Address:
         """Raises ConfigError."""
         try:
-            parts = urlsplit(url)
-            scheme, _, kind = parts.scheme.partition("+")
+            scheme, _, kind = url.partition("://")[0].partition("+")
             if not kind:
                 parse_url(url)
                 return cls("single", url)
-            if scheme not in ("redis", "rediss") or kind not in ("sentinel", "cluster"):
-                raise ValueError(f"scheme {parts.scheme!r} is none of ours")
-            return cls._parse_nodes(parts, scheme, kind)
+            found = MANY_NODES.fullmatch(url)
+            if found is None or scheme not in ("redis", "rediss") or kind not in ("sentinel", "cluster"):
+                raise ValueError(f"{url.partition('://')[0]!r} is none of ours")
+            return cls._parse_nodes(found, scheme, kind)
         except ValueError as error:
             raise ConfigError([f"redis.url: {error}"]) from error
 
     @classmethod
-    def _parse_nodes(cls, parts: SplitResult, scheme: str, kind: str) -> Address:
-        credentials, _, hosts = parts.netloc.rpartition("@")
+    def _parse_nodes(cls, parts: re.Match[str], scheme: str, kind: str) -> Address:
+        credentials, _, hosts = parts["netloc"].rpartition("@")
         nodes = tuple(_node(host, 26379 if kind == "sentinel" else 6379) for host in hosts.split(",") if host)
         if not nodes:
             raise ValueError("no host")
-        path = [unquote(part) for part in parts.path.split("/") if part]
-        query = dict(parse_qsl(parts.query))
+        path = [unquote(part) for part in (parts["path"] or "").split("/") if part]
+        query = dict(parse_qsl(parts["query"] or ""))
         options = {
             name.removeprefix("sentinel_"): query.pop(name)
             for name in ("sentinel_username", "sentinel_password")
