@@ -195,7 +195,7 @@ class Leg:
             srtp=SrtpReceiver(media.srtp) if media.srtp is not None else None,
         )
         self._wiring.reports.media_changed(
-            self._row, media.remote, is_muxed=media.rtcp_mux, is_secure=media.srtp is not None
+            self._row, _rtcp_target(media), is_muxed=media.rtcp_mux, own_keys=media.srtp_own
         )
 
     def speaker_changed(self, *, role: str, participant: str, now: float) -> None:
@@ -384,6 +384,12 @@ def _reason_class(reason: str) -> str:
     """A label with few values: the status or code that a reason begins with, else `connection`."""
     first = reason.partition(" ")[0]
     return first if first.isdecimal() and len(first) <= 4 and first != "0" else "connection"
+
+
+def _rtcp_target(media: MediaOffer) -> tuple[str, int] | None:
+    if media.rtcp is not None or media.remote is None:
+        return media.rtcp
+    return media.remote[0], media.remote[1] + (0 if media.rtcp_mux else 1)
 
 
 def _audio_of(media: MediaOffer | None) -> AudioFormat:

@@ -18,7 +18,7 @@ Factory = Callable[[Settings, Host, Metrics], Ingress]
 def _sip(settings: Settings, host: Host, metrics: Metrics) -> Ingress:
     from bridge.ingress.sip import make_sip_ingress
 
-    return make_sip_ingress(settings, host)
+    return make_sip_ingress(settings, host, metrics)
 
 
 def _webrtc(settings: Settings, host: Host, metrics: Metrics) -> Ingress:

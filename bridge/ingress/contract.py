@@ -37,7 +37,11 @@ class MediaOffer:
     comfort_noise: frozenset[int] = frozenset({13, 19})
     srtp: SrtpKeys | None = None
     "Keys that the *peer* protects its packets with; None for plain RTP."
+    srtp_own: SrtpKeys | None = None
+    "Keys that we protect our RTCP with, as told in our answer."
     rtcp_mux: bool = False
+    rtcp: tuple[str, int] | None = None
+    "Where RTCP goes, if the peer said so (RFC 3605); None: one port above `remote`, or the same with `rtcp_mux`."
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,7 +66,7 @@ def take(media: Media, *, srtp: str, before: Stream | None = None, keeps_label: 
         own = fresh_keys(crypto.keys.suite, secrets.token_bytes)
     return Stream(
         choice=choice,
-        media=agreed(choice, media, crypto),
+        media=agreed(choice, media, crypto, own if crypto else None),
         proto=media.proto,
         direction=media.direction,
         label=media.label if keeps_label else "",
@@ -76,7 +76,7 @@ def take(media: Media, *, srtp: str, before: Stream | None = None, keeps_label: 
     )
 
 
-def agreed(choice: Choice, media: Media, crypto: CryptoLine | None) -> MediaOffer:
+def agreed(choice: Choice, media: Media, crypto: CryptoLine | None, own: SrtpKeys | None) -> MediaOffer:
     """What will be sent to us."""
     return MediaOffer(
         formats=payload_formats(choice.audio),
@@ -84,7 +84,9 @@ def agreed(choice: Choice, media: Media, crypto: CryptoLine | None) -> MediaOffe
         telephone_event=choice.telephone_event.payload_type if choice.telephone_event else None,
         comfort_noise=frozenset({13, 19}) | {item.payload_type for item in choice.comfort_noise},
         srtp=crypto.keys if crypto else None,
+        srtp_own=own,
         rtcp_mux=media.rtcp_mux,
+        rtcp=media.rtcp,
     )
 
 

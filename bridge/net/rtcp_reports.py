@@ -4,6 +4,7 @@ its absence for a dead peer), and the note that is taken of what peers send. BYE
 from __future__ import annotations
 
 import heapq
+import ipaddress
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -15,6 +16,7 @@ from bridge.net.datagrams import MediaPort
 from bridge.rtp.lanes import Lanes
 from bridge.rtp.rtcp import Goodbye, ReceiverReport, ReportBlock, SenderReport, parse_rtcp, report_datagram
 from bridge.rtp.rtcp_timing import LastSenderReport, Reception, report_block, report_interval
+from bridge.rtp.srtp import SrtpKeys, SrtpSender
 
 log = structlog.get_logger()
 
@@ -24,8 +26,9 @@ class _Reporter:
     port: MediaPort
     ssrc: int
     target: tuple[str, int] | None
-    is_muxed: bool
-    is_secure: bool
+    is_muxed: bool = False
+    own_keys: SrtpKeys | None = None
+    srtp: SrtpSender | None = None
     before: Reception = field(default_factory=Reception)
     last_report: LastSenderReport | None = None
     is_open: bool = True
@@ -45,17 +48,21 @@ class RtcpReports:
 
     def open(self, row: int, port: MediaPort, now: float) -> None:
         """A leg receives RTP from now on; `media_changed` says from whom."""
-        reporter = _Reporter(port, int(self._random() * 0xFFFF_FFFF), None, False, False)
+        reporter = _Reporter(port, int(self._random() * 0xFFFF_FFFF), None)
         self._reporters[row] = reporter
         heapq.heappush(self._due, (now + report_interval(self._random(), is_first=True), row, reporter))
 
-    def media_changed(self, row: int, remote: tuple[str, int] | None, *, is_muxed: bool, is_secure: bool) -> None:
-        """After an offer was answered: where reports go. `remote` is the peer's RTP address."""
+    def media_changed(
+        self, row: int, target: tuple[str, int] | None, *, is_muxed: bool, own_keys: SrtpKeys | None
+    ) -> None:
+        """After an offer was answered: where reports go, and under which key; None: in the clear."""
         reporter = self._reporters[row]
         reporter.is_muxed = is_muxed
-        reporter.is_secure = is_secure
-        if remote is not None:
-            reporter.target = (remote[0], remote[1] + (0 if is_muxed else 1))
+        if own_keys != reporter.own_keys:  # the same key goes on with its counters: libsrtp must not start them anew
+            reporter.own_keys = own_keys
+            reporter.srtp = SrtpSender(own_keys) if own_keys is not None else None
+        if target is not None and _is_address(target[0]):
+            reporter.target = target
 
     def close(self, row: int, now: float) -> None:
         """The leg ends: a last report with BYE."""
@@ -90,7 +97,7 @@ class RtcpReports:
                 heapq.heappush(self._due, (now + report_interval(self._random()), row, reporter))
 
     def _send(self, row: int, reporter: _Reporter, now: float, *, is_last: bool = False) -> None:
-        if reporter.target is None or reporter.is_secure:  # our SRTCP key is the ingress's own: see README, limits
+        if reporter.target is None:
             return
         lanes = self._lanes
         blocks: tuple[ReportBlock, ...] = ()
@@ -115,8 +122,19 @@ class RtcpReports:
             blocks = (block,)
         further = (Goodbye((reporter.ssrc,)),) if is_last else ()
         data = report_datagram(ReceiverReport(reporter.ssrc, blocks), self._cname, further=further)
+        if reporter.srtp is not None:
+            data = reporter.srtp.protect_rtcp(data)
         sock = reporter.port.rtp if reporter.is_muxed else reporter.port.rtcp
         try:
             sock.sendto(data, reporter.target)
         except OSError as error:
             log.debug("rtcp not sent", reason=error.strerror)
+
+
+def _is_address(host: str) -> bool:
+    """A name in an SDP is not looked up: that would stop every call. The peer's own RTCP shows where it is."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True

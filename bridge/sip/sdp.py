@@ -83,6 +83,15 @@ class Media:
         return self.address in ("0.0.0.0", "::")
 
     @property
+    def rtcp(self) -> tuple[str, int] | None:
+        """Where its RTCP is received, if it says so: `a=rtcp:53020 IN IP4 192.0.2.4`, or the port alone (RFC 3605)."""
+        port, _, address = (self.attribute("rtcp") or "").partition(" ")
+        if not (port.isascii() and port.isdecimal() and 0 < int(port) <= 65535):
+            return None
+        host = address.split()[-1] if address.split() else self.remote[0] if self.remote else ""
+        return (host, int(port)) if host else None
+
+    @property
     def rtcp_mux(self) -> bool:
         return self.attribute("rtcp-mux") is not None
 
