@@ -75,8 +75,9 @@ class Bridge:
             keep_s=settings.spool.keep_s,
             call_ttl_s=settings.redis.call_ttl_s,
             max_spool_bytes=settings.spool.max_bytes,
+            metrics=self.metrics,
         )
-        self._drivers = SttDrivers()
+        self._drivers = SttDrivers(metrics=self.metrics)
         self._history = History(settings.redis)
         self._feeds = Feeds()
         self.service = Service(
@@ -116,11 +117,6 @@ class Bridge:
             instance=self.instance,
         )
         service.wire(wiring, health)
-        metrics, stats = self.metrics, self._publisher.stats
-        metrics.outbox_queued.read_from(lambda: stats().queued)
-        metrics.outbox_spool_bytes.read_from(lambda: stats().spooled_bytes)
-        metrics.outbox_oldest.read_from(lambda: stats().lag_s)
-        metrics.legs_limit.set(self.settings.service.max_legs)
 
     def stop(self) -> None:
         """Begins the drain (SIGTERM, SIGINT). A second call ends the running calls at once."""

@@ -25,6 +25,9 @@ Names and labels (all start with `callbridge_`; histograms have `_bucket`, `_sum
 | `callbridge_turn_latency_seconds` | | end of speech to the turn's last final |
 | `callbridge_events_total` | type | events accepted |
 | `callbridge_interims_dropped_total` | | interims conflated or dropped under pressure |
+| `callbridge_events_lost_total` | | events for which there was room neither on disk nor in memory |
+| `callbridge_sink_up`, `callbridge_spool_up` | | 1: Redis takes events; the spool does |
+| `callbridge_group_lag_events` | group | entries that a consumer group has not been given yet |
 | `callbridge_outbox_queued`, `callbridge_outbox_spool_bytes`, `callbridge_outbox_oldest_seconds` | | what waits |
 | `callbridge_redis_errors_total` | kind | failed writes |
 | `callbridge_redis_write_seconds` | | one batch, sent to confirmed |
@@ -60,6 +63,16 @@ class Counter:
     def __init__(self, name: str, help_: str, *labels: str) -> None:
         self.name, self.help, self.labels = name, help_, labels
         self._values: dict[tuple[str, ...], float] = {} if labels else {(): 0.0}
+        self._sources: list[Callable[[], Mapping[tuple[str, ...], float]]] = []
+
+    def read_from(self, source: Callable[[], float]) -> None:
+        """`source` is asked at each scrape, on the loop's thread, for what its owner counts anyway; for families
+        without labels."""
+        self._sources.append(lambda: {(): source()})
+
+    def read_each_from(self, source: Callable[[], Mapping[str, float]]) -> None:
+        """The same for a family with one label: label value to number."""
+        self._sources.append(lambda: {(label,): value for label, value in source().items()})
 
     def add(self, n: float = 1.0, *labels: str) -> None:
         """Batches welcome: one `add(37, "received")` a tick is as good as 37 calls."""
@@ -82,9 +95,15 @@ class Counter:
             raise ValueError(f"{self.name} has the labels {self.labels}")
         return labels if len(self._values) < MAX_SERIES else ("other",) * len(labels)
 
+    def _current(self) -> dict[tuple[str, ...], float]:
+        values = dict(self._values)
+        for source in self._sources:
+            values.update(source())
+        return values
+
     def family(self) -> Metric:
         family = CounterMetricFamily(self.name, self.help, labels=self.labels)
-        for labels, value in self._values.items():
+        for labels, value in self._current().items():
             family.add_metric(labels, value)
         return family
 
@@ -92,27 +111,12 @@ class Counter:
 class Gauge(Counter):
     """A number that goes up and down; set, added to, or read from its owner when somebody scrapes."""
 
-    def __init__(self, name: str, help_: str, *labels: str) -> None:
-        super().__init__(name, help_, *labels)
-        self._sources: list[Callable[[], Mapping[tuple[str, ...], float]]] = []
-
     def set(self, value: float, *labels: str) -> None:
         self._values[labels if labels in self._values else self._admit(labels)] = value
 
-    def read_from(self, source: Callable[[], float]) -> None:
-        """`source` is asked at each scrape, on the loop's thread; for gauges without labels."""
-        self._sources.append(lambda: {(): source()})
-
-    def read_each_from(self, source: Callable[[], Mapping[str, float]]) -> None:
-        """The same for a family with one label: label value to number."""
-        self._sources.append(lambda: {(label,): value for label, value in source().items()})
-
     def family(self) -> Metric:
-        values = dict(self._values)
-        for source in self._sources:
-            values.update(source())
         family = GaugeMetricFamily(self.name, self.help, labels=self.labels)
-        for labels, value in values.items():
+        for labels, value in self._current().items():
             family.add_metric(labels, value)
         return family
 
@@ -196,6 +200,10 @@ class Metrics(Collector):
     def _publish_families(self) -> None:
         self.events = Counter("callbridge_events_total", "Events accepted for publishing.", "type")
         self.interims_dropped = Counter("callbridge_interims_dropped_total", "Interims conflated or dropped.")
+        self.events_lost = Counter("callbridge_events_lost_total", "Events lost: no room on disk nor in memory.")
+        self.sink_up = Gauge("callbridge_sink_up", "Whether the sink takes events.")
+        self.spool_up = Gauge("callbridge_spool_up", "Whether the write-ahead spool takes events.")
+        self.group_lag = Gauge("callbridge_group_lag_events", "Entries not yet given to a consumer group.", "group")
         self.outbox_queued = Gauge("callbridge_outbox_queued", "Events not yet confirmed by the sink.")
         self.outbox_spool_bytes = Gauge("callbridge_outbox_spool_bytes", "Size of the write-ahead spool.")
         self.outbox_oldest = Gauge("callbridge_outbox_oldest_seconds", "Age of the oldest unconfirmed event.")

@@ -81,6 +81,7 @@ class Service:
         self._idle.set()
         metrics.calls.read_from(lambda: float(len(self._calls)))
         metrics.legs.read_from(lambda: float(self._open_legs()))
+        metrics.legs_limit.read_from(lambda: float(self._settings.service.max_legs))
 
     def wire(self, wiring: Wiring, health: Health) -> None:
         """The composition root's last word, before anything runs."""

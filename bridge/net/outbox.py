@@ -18,6 +18,7 @@ import structlog
 
 from bridge import clock
 from bridge.errors import SinkError
+from bridge.metrics import Metrics
 from bridge.net.spool_files import SpoolFiles, default_root
 from bridge.net.write_ahead import WriteAhead
 from bridge.publish.box import Counts, Entry, Room, Take
@@ -71,8 +72,11 @@ class Publisher:
         call_ttl_s: float = 86400.0,
         max_spool_bytes: int = MAX_SPOOL_BYTES,
         memory_bytes: int = MEMORY_BYTES,
+        metrics: Metrics | None = None,
     ) -> None:
         self._sink = sink
+        self._metrics = metrics or Metrics()
+        self._expose(self._metrics)
         self._outbox = Outbox(
             instance,
             sink.partition,
@@ -90,6 +94,24 @@ class Publisher:
         self._sink_errors: dict[int, str] = dict.fromkeys(range(sink.partitions), "not connected yet")
         self._health: dict[int, Health] = {}
         self._refused_told = 0
+
+    def _expose(self, metrics: Metrics) -> None:
+        metrics.outbox_queued.read_from(lambda: self._outbox.pending)
+        metrics.outbox_spool_bytes.read_from(lambda: self._disk.size_bytes)
+        metrics.outbox_oldest.read_from(lambda: self.stats().lag_s)
+        metrics.interims_dropped.read_from(lambda: self._outbox.counts.conflated)
+        metrics.events_lost.read_from(lambda: self._outbox.counts.refused)
+        metrics.sink_up.read_from(lambda: self.stats().is_sink_up)
+        metrics.spool_up.read_from(lambda: self.stats().is_spool_up)
+        metrics.group_lag.read_each_from(self._group_lag)
+
+    def _group_lag(self) -> dict[str, float]:
+        """Of all partitions together."""
+        lag: dict[str, float] = {}
+        for health in self._health.values():
+            for group, n in health.lag.items():
+                lag[group] = lag.get(group, 0.0) + max(n, 0)  # -1: unknown
+        return lag
 
     # --- what calls use ---
 
@@ -225,7 +247,9 @@ class Publisher:
         batch = [await self._part(take) for take in takes]
         if not any(part.records for part in batch):
             return False
+        sent_at = clock.monotonic()
         receipt = await self._sink.write(partition, batch)
+        self._metrics.redis_write.observe(clock.monotonic() - sent_at)
         marks = self._outbox.wrote(partition, takes, receipt, now=clock.monotonic())
         self._disk.mark(marks)
         for call, reason in receipt.refused.items():
@@ -274,6 +298,7 @@ class Publisher:
         if self._sink_errors[partition] != reason:
             log.warning("sink_down", state=partition, reason=reason, n=self._outbox.pending)
         self._sink_errors[partition] = reason
+        self._metrics.redis_errors.add(1, reason.partition(":")[0])
 
     def _sink_works(self, partition: int) -> None:
         if self._sink_errors[partition]:

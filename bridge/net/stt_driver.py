@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 import weakref
+from collections import Counter
 from collections.abc import Callable
 from types import TracebackType
 from typing import Self
@@ -14,6 +15,7 @@ import structlog
 from websockets.exceptions import InvalidURI
 
 from bridge.clock import monotonic
+from bridge.metrics import Metrics
 from bridge.net.websocket import Refusal, WebSocketConnection, WebSocketTarget
 from bridge.stt.events import Abort, Close, Command, Connect, Finished, Lost, Probe, Restored, SttEvent, Transmit
 from bridge.stt.transcriber import Transcriber
@@ -30,7 +32,16 @@ class SttDrivers:
     """All drivers of the process. `async with`: leaving it ends every connection at once, so finish the legs
     first. `ping_s` and `pong_s` find half-open sockets."""
 
-    def __init__(self, *, ping_s: float = 20.0, pong_s: float = 20.0, context: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        ping_s: float = 20.0,
+        pong_s: float = 20.0,
+        context: ssl.SSLContext | None = None,
+        metrics: Metrics | None = None,
+    ) -> None:
+        self.metrics = metrics or Metrics()
+        self.metrics.sessions.read_each_from(self._sessions)
         self.ping_s = ping_s
         self.pong_s = pong_s
         self._context = context
@@ -38,6 +49,10 @@ class SttDrivers:
         self._drivers: set[SttDriver] = set()
         self._connections: weakref.WeakSet[WebSocketConnection] = weakref.WeakSet()
         "Also those that are only being closed."
+
+    def _sessions(self) -> dict[str, float]:
+        """Open connections by provider; those that we are closing no longer count."""
+        return dict(Counter(provider for driver in self._drivers for provider in driver.open_sessions()))
 
     async def __aenter__(self) -> Self:
         await self._group.__aenter__()
@@ -99,13 +114,17 @@ class Link:
     def __init__(self, driver: SttDriver, command: Connect) -> None:
         self._driver = driver
         self._session = command.session
-        self._provider = command.provider
+        self.provider = command.provider
         self._secrets = [value.split()[-1] for _, value in command.headers if value.split()]
         self.connection: WebSocketConnection | None = None
         self.task: asyncio.Task[None] | None = None
+        self.is_open = False
+        self._dialled_at = monotonic()
 
     def opened(self, request_id: str) -> None:
-        self._driver.log.info("stt.opened", provider=self._provider, session=self._session, request_id=request_id)
+        self.is_open = True
+        self._driver.metrics.stt_connect.observe(monotonic() - self._dialled_at, self.provider)
+        self._driver.log.info("stt.opened", provider=self.provider, session=self._session, request_id=request_id)
         self._driver.tell(lambda leg, now: leg.opened(self._session, now))
 
     def refused(self, refusal: Refusal) -> None:
@@ -113,7 +132,7 @@ class Link:
         for secret in self._secrets:
             reason = reason.replace(secret, "***")
         self._driver.log.warning(
-            "stt.refused", provider=self._provider, session=self._session, status=refusal.status, reason=reason,
+            "stt.refused", provider=self.provider, session=self._session, status=refusal.status, reason=reason,
             request_id=refusal.request_id,
         )  # fmt: skip
         self._driver.forget(self._session)
@@ -123,7 +142,7 @@ class Link:
         self._driver.tell(lambda leg, now: leg.received(self._session, message, now))
 
     def closed(self, code: int, reason: str) -> None:
-        self._driver.log.info("stt.closed", provider=self._provider, session=self._session, code=code, reason=reason)
+        self._driver.log.info("stt.closed", provider=self.provider, session=self._session, code=code, reason=reason)
         self._driver.forget(self._session)
         self._driver.tell(lambda leg, now: leg.closed(self._session, code=code, reason=reason, now=now))
 
@@ -154,6 +173,7 @@ class SttDriver:
         leg: str,
     ) -> None:
         self.log = log.bind(call=call, leg=leg)
+        self.metrics = drivers.metrics
         self._drivers = drivers
         self._transcriber = transcriber
         self._on_events = on_events
@@ -179,6 +199,10 @@ class SttDriver:
             self._fail(error)
             return
         self.wake()
+
+    def open_sessions(self) -> list[str]:
+        """The provider of each open connection."""
+        return [link.provider for link in self._links.values() if link.is_open]
 
     def forget(self, session: int) -> None:
         self._links.pop(session, None)
