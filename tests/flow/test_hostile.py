@@ -154,6 +154,7 @@ def test_a_pause_lets_nothing_out_neither_then_nor_by_replay_nor_later(house: Ho
 
     call = asyncio.run(placed(house, TALKING, script))
     entries, connections = house.entries(call), house.heard(call)
+    print(ledgers(entries), times, [(e.fields["seq"], e.type, e.fields.get("data","")[:100]) for e in entries])
     assert len(connections) == 2
     first, second = (places(connection.audio, payloads(TALKING)) for connection in connections)
     assert max(end for _, end in first) <= times["paused"] + IN_FORCE
@@ -161,6 +162,7 @@ def test_a_pause_lets_nothing_out_neither_then_nor_by_replay_nor_later(house: Ho
     at = [house.provider.clock + t for c in connections for t, kind, _ in c.frames if kind == "audio"]
     assert [t for t in at if times["paused_at"] + IN_FORCE < t < times["resumed_at"]] == []
     ledger = ledgers(entries)["leg1"]
+
     assert ledger["withheld_s"]["paused"] == pytest.approx(times["resumed"] - times["paused"], abs=0.2)
     assert ledger["replayed_s"] == 0
 
