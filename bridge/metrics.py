@@ -10,6 +10,7 @@ Names and labels (all start with `callbridge_`; histograms have `_bucket`, `_sum
 | `callbridge_info` | instance, version | always 1 |
 | `callbridge_legs`, `callbridge_legs_limit` | | legs now; `service.max_legs` |
 | `callbridge_calls_running` | | calls now |
+| `callbridge_draining` | | 1: new calls are refused because the process is to end |
 | `callbridge_calls_total` | ingress, reason | ended calls by how they ended |
 | `callbridge_calls_refused_total` | ingress, reason | calls not admitted |
 | `callbridge_tick_seconds` | | how long one tick of the media plane took |
@@ -172,6 +173,7 @@ class Metrics(Collector):
         self.legs = Gauge("callbridge_legs", "Legs now.")
         self.legs_limit = Gauge("callbridge_legs_limit", "Legs this process admits.")
         self.calls = Gauge("callbridge_calls_running", "Calls now.")
+        self.draining = Gauge("callbridge_draining", "Whether the process waits for its last calls.")
         self.calls_ended = Counter("callbridge_calls_total", "Calls that ended, by how.", "ingress", "reason")
         self.calls_refused = Counter("callbridge_calls_refused_total", "Calls not admitted.", "ingress", "reason")
 

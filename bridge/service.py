@@ -80,6 +80,7 @@ class Service:
         self._idle = asyncio.Event()
         self._idle.set()
         metrics.calls.read_from(lambda: float(len(self._calls)))
+        metrics.draining.read_from(lambda: float(self._is_draining))
         metrics.legs.read_from(lambda: float(self._open_legs()))
         metrics.legs_limit.read_from(lambda: float(self._settings.service.max_legs))
 

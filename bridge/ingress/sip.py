@@ -198,6 +198,7 @@ class Screen:
         self._networks = networks(settings.sip.allow)
         self._host = host
         self._dropped = metrics.sip_dropped
+        self._refused = metrics.calls_refused
         users = settings.sip.users
         self._digest = DigestServer(users, realm=REALM, secret=secrets.token_bytes(32)) if users else None
         self._rate = settings.sip.rate_per_source
@@ -222,7 +223,11 @@ class Screen:
     def judge(self, request: Request, flow: Flow, now: float) -> Refusal | None:
         """503 while full or draining (the SBC's health probe wants that of OPTIONS) and above a source's rate, 401 to
         an INVITE without good credentials where `sip.users` are set. OPTIONS is never challenged: probes have none."""
-        if not self._host.is_accepting or not self._has_token(flow.remote[0], now):
+        busy = "" if self._host.is_accepting else "full or draining"
+        busy = busy or ("" if self._has_token(flow.remote[0], now) else "rate of one source")
+        if busy:
+            if request.method == "INVITE":
+                self._refused.add(1, "sip", busy)
             return Refusal(503, [("Retry-After", str(RETRY_AFTER))])
         if self._digest is None or request.method == "OPTIONS":
             return None
