@@ -392,7 +392,8 @@ class Plane:
         self._out.append(Gate(row, change, at, self.capture_time(row, change.speech_end)))
 
     def _send_chunks(self) -> None:
-        waiting = np.minimum(self._hearing.reached, self.lanes.position) - self._sent_to
+        heard = np.minimum(self._hearing.reached, self.lanes.position)
+        waiting = np.minimum(heard, self.gates.send_to) - self._sent_to  # the hangover's silence waits for its verdict
         for row in np.flatnonzero(self._is_live & self.gates.is_open & (waiting >= self._chunk)):
             due = int(waiting[row]) // self._chunk * self._chunk
             self._send(self._track(int(row)), int(self._sent_to[row]) + due)
