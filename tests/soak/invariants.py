@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import zlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -33,6 +34,8 @@ REASONS = frozenset(("hangup", "cancelled", "timeout", "api", "drain", "refused"
 TURN_REASONS = frozenset(("silence", "hold", "mute", "music", "interrupted", "hangup"))
 AT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 BACK = 0.25  # s by which a word may begin before its predecessor in the list does: two finals on a border
+ONCE = "an event stands exactly once, in order, in the shared stream and in its call's"
+PAGE = 5000  # entries read at once
 SHOWN = 5  # violations of one invariant that are spelt out
 
 
@@ -64,43 +67,62 @@ class Entry:
         return dict(json.loads(self.fields.get("data") or "{}"))
 
 
+class Calls(Mapping[str, list[Entry]]):
+    """Every call's own stream, read when it is asked for: a soak leaves more than fits into memory."""
+
+    def __init__(self, client: redis.Redis, prefix: str) -> None:
+        self._client, self._prefix = client, prefix
+        self.not_streams: list[str] = []
+        self._names: list[str] = []
+        for key in client.scan_iter(f"{prefix}:call:*", count=1000):
+            (self._names if client.type(key) == "stream" else self.not_streams).append(key.rpartition(":")[2])
+        self._names.sort()
+
+    def __getitem__(self, call: str) -> list[Entry]:
+        return [Entry(id_, fields) for id_, fields in self._client.xrange(f"{self._prefix}:call:{call}")]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
 @dataclass
 class Streams:
     """Everything in one Redis."""
 
-    shared: list[Entry]
-    calls: dict[str, list[Entry]]
+    shared: dict[str, list[str]]
+    "By call id, in the order of the shared stream: `digest` of each entry."
+    calls: Mapping[str, list[Entry]]
     "By call id: the call's own stream."
-    index: dict[str, float]
-    "The sorted set of calls."
-    not_streams: list[str] = field(default_factory=list)
+    index: frozenset[str]
+    "The set of calls."
+    not_streams: list[str]
     "Keys under `call:` that are something else."
 
     @classmethod
     def read(cls, url: str, prefix: str = "callbridge") -> Streams:
-        with redis.Redis.from_url(url, decode_responses=True) as client:
-            calls: dict[str, list[Entry]] = {}
-            odd: list[str] = []
-            for key in client.scan_iter(f"{prefix}:call:*", count=1000):
-                if client.type(key) != "stream":
-                    odd.append(key)
-                else:
-                    calls[key.rpartition(":")[2]] = _entries(client.xrange(key))
-            shared = _entries(client.xrange(f"{prefix}:events"))
-            return cls(shared, calls, dict(client.zrange(f"{prefix}:calls", 0, -1, withscores=True)), odd)
+        client = redis.Redis.from_url(url, decode_responses=True)
+        shared: dict[str, list[str]] = defaultdict(list)
+        last = "-"
+        while page := client.xrange(f"{prefix}:events", last, count=PAGE):
+            for id_, fields in page:
+                shared[fields.get("call", "")].append(digest(fields))
+                last = f"({id_}"
+        calls = Calls(client, prefix)
+        index = frozenset(client.zrange(f"{prefix}:calls", 0, -1))
+        return cls(dict(shared), calls, index, calls.not_streams)
 
     @property
     def ended(self) -> int:
         """Calls that have their `call.ended`."""
-        return sum(entry.type == "call.ended" for entry in self.shared)
-
-    def last_words(self, call: str) -> Entry:
-        """The call's last event."""
-        return self.calls[call][-1]
+        return sum(digests[-1].startswith("call.ended ") for digests in self.shared.values())
 
 
-def _entries(rows: Iterable[tuple[str, dict[str, str]]]) -> list[Entry]:
-    return [Entry(id_, fields) for id_, fields in rows]
+def digest(fields: Mapping[str, str]) -> str:
+    """Short, and the same for the same entry."""
+    return f"{fields.get('type')} {fields.get('seq')} {zlib.crc32(json.dumps(fields, sort_keys=True).encode()):x}"
 
 
 @dataclass
@@ -145,12 +167,15 @@ def check(streams: Streams, connections: Sequence[Heard] = (), *, legs: Mapping[
     it); with it what each leg says it sent is compared with what the provider got."""
     table = Table()
     _stored(streams, table)
-    for call, entries in sorted(streams.calls.items()):
+    _wire(connections, table)
+    by_leg: dict[str, list[Heard]] = defaultdict(list)
+    for connection in connections:
+        by_leg[(legs or {}).get(connection.request_id, "")].append(connection)
+    for call, entries in streams.calls.items():
+        _twice(call, entries, streams, table)
         for rule in RULES:
             rule(call, entries, table)
-    if connections:
-        _wire(connections, table)
-        _sent(streams, connections, legs or {}, table)
+        _sent(call, entries, by_leg, table)
     return table
 
 
@@ -158,17 +183,16 @@ def check(streams: Streams, connections: Sequence[Heard] = (), *, legs: Mapping[
 
 
 def _stored(streams: Streams, table: Table) -> None:
-    by_call: dict[str, list[Entry]] = defaultdict(list)
-    for entry in streams.shared:
-        by_call[entry.fields.get("call", "")].append(entry)
-    once = table["an event stands exactly once, in order, in the shared stream and in its call's"]
-    for call in sorted(by_call.keys() | streams.calls.keys()):
-        own = [entry.fields for entry in streams.calls.get(call, [])]
-        shared = [entry.fields for entry in by_call.get(call, [])]
-        once.see(own == shared, f"{call}: {len(own)} in its own stream, {len(shared)} in the shared one")
     table["under call: there are only streams"].see(not streams.not_streams, ", ".join(streams.not_streams))
-    for call in streams.calls:
-        table["every call is in the set of calls"].see(call in streams.index, call)
+    for call in streams.shared.keys() - set(streams.calls):
+        table[ONCE].see(False, f"{call}: {len(streams.shared[call])} in the shared stream, none of its own")
+
+
+def _twice(call: str, entries: list[Entry], streams: Streams, table: Table) -> None:
+    shared = streams.shared.get(call, [])
+    is_same = [digest(entry.fields) for entry in entries] == shared
+    table[ONCE].see(is_same, f"{call}: {len(entries)} in its own stream, {len(shared)} in the shared one")
+    table["every call is in the set of calls"].see(call in streams.index, call)
 
 
 # -- one call ---------------------------------------------------------------------------------------------------------
@@ -343,27 +367,24 @@ def _wire(connections: Sequence[Heard], table: Table) -> None:
             )
 
 
-def _sent(streams: Streams, connections: Sequence[Heard], legs: Mapping[str, str], table: Table) -> None:
-    by_leg: dict[str, list[Heard]] = defaultdict(list)
-    for connection in connections:
-        if connection.request_id in legs:
-            by_leg[legs[connection.request_id]].append(connection)
-    row = table["sent_s is what the provider counted"]
-    words = table["every word that the provider gave is published"]
-    for call, entries in streams.calls.items():
-        for leg, told in ledgers(entries).items():
-            mine = by_leg.get(f"{call}/{leg}", [])
-            if not mine or "sent_s" not in told:
-                continue
-            was_clean = all(connection.close_code == 1000 for connection in mine)
-            over = told["sent_s"] - sum(connection.seconds for connection in mine)
-            # what was under way when a connection broke was sent and never counted
-            is_right = over >= -PROVIDER_TOLERANCE and (over <= PROVIDER_TOLERANCE or not was_clean)
-            row.see(is_right, f"{call} {leg}: {told['sent_s']}, {over:+.3f} s more than counted")
-            if len(mine) == 1 and was_clean:
-                given = Counter(_bare(word) for word, _, _ in mine[0].words)
-                heard = Counter(_bare(word) for word in published_words(entries, leg))
-                words.see(given == heard, f"{call} {leg}: {given - heard} not published, {heard - given} not given")
+def _sent(call: str, entries: list[Entry], by_leg: Mapping[str, list[Heard]], table: Table) -> None:
+    for leg, told in ledgers(entries).items():
+        mine = by_leg.get(f"{call}/{leg}", [])
+        if not mine or "sent_s" not in told:
+            continue
+        was_clean = all(connection.close_code == 1000 for connection in mine)
+        over = told["sent_s"] - sum(connection.seconds for connection in mine)
+        # what was under way when a connection broke was sent and never counted
+        is_right = over >= -PROVIDER_TOLERANCE and (over <= PROVIDER_TOLERANCE or not was_clean)
+        table["sent_s is what the provider counted"].see(
+            is_right, f"{call} {leg}: {told['sent_s']}, {over:+.3f} s more than counted"
+        )
+        if len(mine) == 1 and was_clean:
+            given = Counter(_bare(word) for word, _, _ in mine[0].words)
+            heard = Counter(_bare(word) for word in published_words(entries, leg))
+            table["every word that the provider gave is published"].see(
+                given == heard, f"{call} {leg}: {given - heard} not published, {heard - given} not given"
+            )
 
 
 def published_words(entries: Iterable[Entry], leg: str = "") -> Iterator[str]:

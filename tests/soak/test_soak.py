@@ -1,0 +1,211 @@
+"""`make soak`: calls with chaos on all sides for SOAK_SECONDS (30 min), and what must hold at the end.
+
+SOAK_RATE (10) is the number of calls placed in a second; SOAK_SEED makes a run again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import random
+import signal
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from bridge.clock import monotonic
+from tests.flow.house import Running, service
+from tests.flow.test_chaos import ACCEPTED_AFTER, DURABLE, LEEWAY, Seen, watch
+from tests.redis_server import RedisServer, is_installed
+from tests.soak.churn import Churn, weather
+from tests.soak.invariants import Streams, check, legs_of
+from tests.soak.stand_in import StandIn, stand_in
+
+SECONDS = float(os.environ.get("SOAK_SECONDS", "1800"))
+RATE = float(os.environ.get("SOAK_RATE", "10"))
+SEED = int(os.environ.get("SOAK_SEED", "0")) or random.SystemRandom().getrandbits(30)
+KILLS = 20
+SETTLE = 60.0  # s for the last words, for Redis to take what waited, and for closed sockets to go
+KEEP_S = 10  # of the spool: what is kept for healing must be small against what would be a leak
+WARM_UP = 0.35  # of the run, after which memory must be flat
+GROWTH = 0.10  # of resident memory that the rest of the run may add
+GROWTH_BYTES = 24 << 20  # and what an allocator may add however short the run
+pytestmark = [
+    pytest.mark.soak,
+    pytest.mark.skipif(not is_installed(), reason="redis-server is not installed"),
+    pytest.mark.timeout(0),
+]
+
+
+def open_files(pid: int) -> int:
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def threads(pid: int) -> int:
+    return len(os.listdir(f"/proc/{pid}/task"))
+
+
+def resident_bytes(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+@dataclass
+class Samples:
+    """Resident memory over time."""
+
+    bytes: list[int] = field(default_factory=list)
+
+    async def take(self, pid: int) -> None:
+        """Twice a second, for ever."""
+        while True:
+            self.bytes.append(resident_bytes(pid))
+            await asyncio.sleep(0.5)
+
+    def growth(self) -> tuple[int, int]:
+        """The median of the fifth of the samples behind the warm-up, and of the last fifth."""
+        n = max(len(self.bytes) // 5, 1)
+        first = int(len(self.bytes) * WARM_UP)
+        return sorted(self.bytes[first : first + n])[n // 2], sorted(self.bytes[-n:])[n // 2]
+
+
+@contextlib.contextmanager
+def providers(folder: Path) -> Iterator[dict[str, StandIn]]:
+    """Both, saying a word every half second of what they get: cheap, and a word missing is audio missing."""
+    with contextlib.ExitStack() as stack:
+        yield {
+            name: stack.enter_context(stand_in(folder, name, recogniser="scripted", keep_audio_bytes=0, throttle=0))
+            for name in ("deepgram", "soniox")
+        }
+
+
+@contextlib.contextmanager
+def serving(folder: Path, redis: RedisServer, stood_in: dict[str, StandIn]) -> Iterator[Running]:
+    sections: dict[str, dict[str, object]] = {
+        "[route]": {"match.to": "soniox", "stt.provider": "soniox"},
+        "stt.soniox": {"url": stood_in["soniox"].url, "api_key": "flow", "park_after_s": 2.0},
+        "spool": {"keep_s": KEEP_S},
+        "sip": {"rate_per_source": 1000},
+        "rtp": {"ports": [10000, 19999]},
+    }
+    with service(folder, redis, stood_in["deepgram"].url, **sections) as running:
+        yield running
+
+
+def all_stored(redis: RedisServer, running: Running) -> Streams:
+    """Once every call that began has ended."""
+    deadline = monotonic() + SETTLE
+    while True:
+        streams = Streams.read(redis.url)
+        if streams.ended == len(streams.shared) or monotonic() > deadline:
+            return streams
+        time.sleep(0.5)
+
+
+async def settle(churn: Churn, pid: int, files_before: int) -> dict[str, int]:
+    """What is left of all that was, once it had time to go."""
+    await churn.end_all()
+    deadline = monotonic() + SETTLE
+    while True:
+        status = await churn.status()
+        left = {"calls": status.get("calls", -1), "legs": status.get("legs", -1)}
+        left["open files"] = open_files(pid) - files_before
+        if not any(left.values()) or monotonic() > deadline:
+            return left
+        await asyncio.sleep(0.5)
+
+
+async def live(running: Running, redis: RedisServer, stood_in: dict[str, StandIn], churn: Churn) -> Samples:
+    samples = Samples()
+    async with asyncio.TaskGroup() as group:
+        beside = [
+            group.create_task(samples.take(running.process.pid)),
+            group.create_task(churn.agents()),
+            group.create_task(weather(redis, stood_in, random.Random(SEED + 1), churn.told)),
+        ]
+        await churn.run(SECONDS)
+        for task in beside:
+            task.cancel()
+    await asyncio.sleep(5)  # a storm that was under way
+    return samples
+
+
+def test_calls_with_chaos_on_all_sides_leave_every_invariant_standing(tmp_path: Path) -> None:
+    with (
+        RedisServer(**DURABLE) as redis,
+        providers(tmp_path) as stood_in,
+        serving(tmp_path, redis, stood_in) as running,
+    ):
+        pid, churn = running.process.pid, Churn(running, RATE, random.Random(SEED))
+        asyncio.run(churn.run(1.0))  # what is opened once and stays
+        asyncio.run(settle(churn, pid, open_files(pid)))
+        files_before, threads_before = open_files(pid), threads(pid)
+        samples = asyncio.run(live(running, redis, stood_in, churn))
+        left = asyncio.run(settle(churn, pid, files_before))
+        streams = all_stored(redis, running)
+        connections = [c for provider in stood_in.values() for c in provider.connections()]
+        table = check(streams, connections, legs=legs_of(running.log_lines()))
+        errors = [line for line in running.log_lines() if line.get("level") in ("error", "critical")]
+        early, late = samples.growth()
+        table["every call that began has ended"].see(streams.ended == len(streams.shared), f"{streams.ended}")
+        table["no call, leg or open file is left"].see(not any(left.values()), str(left))
+        table["no thread is left"].see(threads(pid) <= threads_before + 4, f"{threads_before} to {threads(pid)}")
+        allowed = early * (1 + GROWTH) + GROWTH_BYTES
+        table["resident memory is flat"].see(late <= allowed, f"{early >> 20} MB to {late >> 20} MB")
+        table["no error in the log"].see(not errors, str(errors[:3]))
+        table["every provider connection is closed"].see(not any(c.is_open for c in connections), "some are open")
+        print(f"\nsoak: seed {SEED}, {SECONDS:g} s, {len(streams.shared)} calls, {early >> 20} to {late >> 20} MB")
+        print("\n".join(f"  {n:>8}  {what}" for what, n in sorted(churn.told.items())))
+        print("  callers say:", dict(churn.reasons.most_common(8)))
+        print(table.text())
+        assert table.violations == []
+
+
+# -- kill -9 ----------------------------------------------------------------------------------------------------------
+
+
+async def until_killed(running: Running, redis: RedisServer, churn: Churn, seen: list[Seen]) -> None:
+    """Calls, and at a random moment `kill -9`; Redis may be away just then. `seen` gets what had been accepted."""
+    watched: list[Seen] = []
+    async with asyncio.TaskGroup() as group:
+        watching = group.create_task(watch(running.http, watched))
+        calls = group.create_task(churn.run(3600))
+        await asyncio.sleep(churn.chance.uniform(1.0, 3.0))
+        if churn.chance.random() < 0.5:
+            redis.pause()
+        await asyncio.sleep(churn.chance.uniform(0.0, 2.0))
+        os.kill(running.process.pid, signal.SIGKILL)
+        at = monotonic()
+        redis.resume()
+        calls.cancel()
+        await asyncio.wait([calls, watching])
+    seen += [event for event in watched if event.seq and event.at <= at - ACCEPTED_AFTER - LEEWAY]
+
+
+def test_twenty_times_kill_9_loses_and_doubles_nothing_that_was_accepted(tmp_path: Path) -> None:
+    seen: list[Seen] = []
+    chance, told = random.Random(SEED), Counter[str]()
+    with RedisServer(**DURABLE) as redis, providers(tmp_path) as stood_in:
+        for _ in range(KILLS):
+            with serving(tmp_path, redis, stood_in) as running:
+                asyncio.run(until_killed(running, redis, Churn(running, RATE, chance, told), seen))
+        with serving(tmp_path, redis, stood_in) as running:
+            streams = all_stored(redis, running)
+        table = check(streams)
+        stored = {
+            (call, entry.seq): (entry.type, entry.fields.get("text", ""))
+            for call, entries in streams.calls.items()
+            for entry in entries
+        }
+        kept = table["of what was accepted before kill -9 nothing is lost or changed"]
+        for event in seen:
+            is_there = stored.get((event.call, event.seq)) == (event.type, event.text)
+            kept.see(is_there, f"{event.call} {event.seq} {event.type}")
+        table["every call that began has ended"].see(streams.ended == len(streams.shared), f"{streams.ended}")
+        print(f"\n{KILLS} times kill -9: seed {SEED}, {len(streams.shared)} calls, {len(seen)} accepted events watched")
+        print(table.text())
+        assert table.violations == []
