@@ -8,45 +8,38 @@ from pathlib import Path
 
 import pytest
 
-from bridge.config import Settings, read_tables
-from bridge.preflight import check_settings
+from bridge.config import Settings
 
-from .configurations import CLOSING, SECRETS, configurations
+from .configurations import CLOSING, configurations, settings_of
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 FOUND = configurations(DEPLOY)
 
 
-def settings_of(environ: dict[str, str], file: Path | None, problems: list[str]) -> Settings:
-    tables, found = read_tables(file, environ)
-    problems += found
-    return check_settings(tables, problems)
-
-
 @pytest.mark.parametrize("name", FOUND)
 def test_callbridge_takes_every_configuration_here(name: str) -> None:
     problems: list[str] = []
-    settings_of(SECRETS | FOUND[name].environ, FOUND[name].file, problems)
+    settings_of(FOUND[name], problems)
     assert problems == []
 
 
 @pytest.mark.parametrize("name", FOUND)
 def test_no_configuration_here_holds_a_secret(name: str) -> None:
     problems: list[str] = []
-    settings_of(FOUND[name].environ, FOUND[name].file, problems)
+    settings_of(FOUND[name], problems, secrets={})
     assert any("api_key" in problem for problem in problems)
 
 
 @pytest.mark.parametrize("name", FOUND)
 def test_the_ports_suffice_for_the_legs(name: str) -> None:
-    settings = settings_of(SECRETS | FOUND[name].environ, FOUND[name].file, [])
+    settings = settings_of(FOUND[name], [])
     first, last = settings.rtp.ports
     assert (last - first + 1) // 2 >= settings.service.max_legs * CLOSING
 
 
 @pytest.mark.parametrize("host", sorted({found.host for found in FOUND.values() if found.host}))
 def test_instances_on_one_host_share_no_port_name_or_spool(host: str) -> None:
-    instances = [settings_of(SECRETS | found.environ, found.file, []) for found in FOUND.values() if found.host == host]
+    instances = [settings_of(found, []) for found in FOUND.values() if found.host == host]
     assert len(instances) >= 2
     assert len({each.service.instance for each in instances}) == len(instances)
     assert len({each.spool.path for each in instances}) == len(instances)
