@@ -44,6 +44,7 @@ from bridge.wiring import Wiring
 
 FLUSH = 10.0  # s for Redis to take what is left at the end; the rest stays in the spool for the next start
 END = 15.0  # s for last words once the drain deadline has passed
+COLLECT = (20_000, 50, 1_000_000)  # young generations cheaply; a full collection is the service's own decision
 FILES_PER_LEG = 4  # RTP, RTCP, provider socket, one to spare
 FILES_BESIDE = 256
 REMEMBER_EVERY = 5.0  # s between two notes of the running calls' ledgers in the spool, for `reason: crash`
@@ -154,6 +155,7 @@ class Bridge:
             edges = await self._open_edges()
             gc.collect()
             gc.freeze()  # what is alive now stays: the collector need not look at it again
+            gc.set_threshold(*COLLECT)
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._publisher.run(), name="publish")
                 working = [

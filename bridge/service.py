@@ -7,6 +7,7 @@ at absolute times; one that comes late is measured, and new calls are refused be
 from __future__ import annotations
 
 import asyncio
+import gc
 import heapq
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, replace
@@ -30,6 +31,9 @@ from bridge.wiring import Timed, Wiring
 
 BUSY_LIMIT = 0.85  # share of a tick that may be spent working, averaged over about a second, before calls are refused
 BUSY_WEIGHT = 0.02  # of one tick in that average: 50 ticks
+COLLECT_EVERY = 60.0  # s between full garbage collections when there is little to do
+COLLECT_AT_LATEST = 1800.0  # s
+COLLECT_BELOW = 0.15  # share of a tick: about 200 legs, a collection of some 20 ms
 LOOK_EVERY = 1.0  # s between two looks for calls that were forgotten
 MOST_LATE = 5  # ticks that may be missed before the beat starts anew
 T = TypeVar("T")
@@ -77,6 +81,7 @@ class Service:
         self._busy = 0.0
         self._is_draining = False
         self._look_at = 0.0
+        self._collected_at = 0.0
         self._idle = asyncio.Event()
         self._idle.set()
         metrics.calls.read_from(lambda: float(len(self._calls)))
@@ -201,6 +206,16 @@ class Service:
         if now >= self._look_at:
             self._look_at = now + LOOK_EVERY
             self._end_idle(now)
+            self._collect(now)
+
+    def _collect(self, now: float) -> None:
+        """Full garbage collections stop everything for 100 ms at a thousand legs, and the interpreter would run them
+        every few seconds. What a call leaves behind is freed by reference counts but for a few cycles; those wait
+        for a quiet moment, or for `COLLECT_AT_LATEST`."""
+        waited = now - self._collected_at
+        if waited > COLLECT_AT_LATEST or (waited > COLLECT_EVERY and self._busy < COLLECT_BELOW):
+            self._collected_at = now
+            gc.collect()
 
     def _end_idle(self, now: float) -> None:
         """External media has no signalling that could end it: silence for `rtp.idle_end_s` does. RTP silence never
