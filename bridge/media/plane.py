@@ -37,6 +37,9 @@ from bridge.rtp.srtp import SrtpReceiver
 RTP_HEADER_BYTES = 12
 ABSENT_AFTER = 0.1  # s without a packet: past any jitter, the leg's audio has stopped
 FORGET_AFTER = 0.2  # s of absence after which the detectors start afresh
+HEARD_SHARE = 0.66  # of all legs that a tick hears a frame of; 0.625 is what comes in
+HEARD_AT_LEAST = 32  # legs; below that spreading them saves nothing
+FAR_BEHIND = 3 * FRAME  # 96 ms: such a leg is heard whatever it costs
 HEARD_PER_TICK = 12  # frames (0.38 s) of one leg that a tick may catch up with after a burst
 
 
@@ -345,13 +348,25 @@ class Plane:
         deaf = self._is_live & gates.is_signalled
         reached[deaf] = -(-position[deaf] // FRAME) * FRAME  # rounded up: frames stay aligned for the batch
         np.maximum(reached, (position - HISTORY + self._chunk) // FRAME * FRAME, out=reached)
+        budget = max(HEARD_AT_LEAST, round(HEARD_SHARE * np.count_nonzero(self._is_live)))
         for _ in range(HEARD_PER_TICK):
-            rows = np.flatnonzero(self._is_live & (position - reached >= FRAME) & ~gates.is_signalled)
+            rows = self._due(position - reached, budget)
             if not rows.size:
                 break
+            budget = max(budget - rows.size, 0)
             heard = self._ears.hear(rows, self._hearing.frames(rows))
             reached[rows] += FRAME
             self._follow(gates.hear(heard, reached[rows]), now)
+
+    def _due(self, behind: NDArray[np.int64], budget: int) -> NDArray[np.int64]:
+        """The rows to be heard next, at most `budget` of them unless they are far behind. 20 ms packets make 5 frames
+        in 8 ticks: legs that began together would all be heard in the same tick, and none in the next."""
+        rows = np.flatnonzero(self._is_live & (behind >= FRAME) & ~self.gates.is_signalled)
+        if rows.size <= budget:
+            return rows
+        waiting = behind[rows]
+        most = max(budget, np.count_nonzero(waiting >= FAR_BEHIND))
+        return np.sort(rows[np.argsort(-waiting, kind="stable")[:most]])
 
     def _follow(self, changes: list[Change], now: float) -> None:
         """What the gates say, voices first: a turn must know that its speech has ended before a hold ends the turn."""
