@@ -23,7 +23,9 @@ from bridge.model import Cause
 from bridge.publish import events
 from bridge.wiring import Wiring
 
-LAST_WORDS = 20.0  # s after the end of a call within which its last event comes out, whatever a provider does
+CLOSING = 60.0
+"""s; with `stt.replay_s` the longest that last words can take: a backlog that is replayed, and two closing sessions.
+The transcriber keeps its own, shorter deadline; this one is for a leg that never says it is done."""
 ROLES = ("caller", "agent")
 log = structlog.get_logger()
 
@@ -159,7 +161,15 @@ class Call:
         """The last audio goes out, then the end of each stream."""
         for leg in self._legs:
             leg.close(now)
-        self._wiring.arm(self, now + LAST_WORDS)
+        self._wiring.arm(self, self._last_words_by(now))
+
+    def _last_words_by(self, ended_at: float) -> float:
+        return ended_at + self._plan.stt.replay_s + CLOSING
+
+    def give_up(self, now: float) -> None:
+        """Last words are waited for no longer: whatever turns are open end, and `call.ended` follows."""
+        for leg in self._legs:
+            leg.give_up(now)
 
     # -- what its own legs say --------------------------------------------------------------------------------------
 
@@ -187,8 +197,8 @@ class Call:
 
     def handle_timer(self, now: float) -> None:
         """Last words were waited for long enough."""
-        if self._ended_at is not None and now >= self._ended_at + LAST_WORDS:
-            self._finish(now)
+        if self._ended_at is not None and now >= self._last_words_by(self._ended_at):
+            self.give_up(now)
 
     def _finish(self, now: float) -> None:
         if self.is_over:

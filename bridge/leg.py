@@ -128,6 +128,11 @@ class Leg:
         self._stt.transcriber.finish(now)
         self._stt.wake()
 
+    def give_up(self, now: float) -> None:
+        """Closes it, and takes what words there are for the last ones: whatever comes later is not heard any more."""
+        self.close(now)
+        self._finish(now)
+
     def _release_port(self) -> None:
         if self._port is not None:
             self._wiring.sockets.release(self._port)
@@ -138,7 +143,8 @@ class Leg:
             return
         self._is_finished = True
         if self._row >= 0:
-            self._turns.finalized(math.inf, now)
+            self._turns.hang_up(now)  # also what a final opened after the hang-up
+            self._turns.finalized(math.inf, math.inf)  # whatever is still to be told is due
             self._publish_turns()
             assert self._books is not None
             count(self._wiring.metrics, self.ledger(now), self._books, provider=self._stt_settings.provider)
@@ -274,6 +280,8 @@ class Leg:
     # -- what speech-to-text says -------------------------------------------------------------------------------------
 
     def _on_stt(self, heard: list[SttEvent]) -> None:
+        if self._is_finished:
+            return
         now = self._wiring.now()
         for event in heard:
             if isinstance(event, Interim):

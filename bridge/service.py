@@ -253,7 +253,7 @@ class Service:
         return True
 
     async def end_all(self, reason: str, timeout: float) -> None:
-        """Hangs up whatever still runs and waits for last words."""
+        """Hangs up whatever still runs and waits up to `timeout` seconds for last words; then the calls end without."""
         self._is_draining = True
         for call in list(self._calls.values()):
             call.hang_up(reason, self._wiring.now())
@@ -261,7 +261,9 @@ class Service:
             async with asyncio.timeout(timeout):
                 await self._idle.wait()
         except TimeoutError:
-            log.warning("calls left behind", n=len(self._calls))
+            log.warning("last words not waited for", n=len(self._calls))
+        for call in list(self._calls.values()):
+            call.give_up(self._wiring.now())
 
     def reload(self, settings: Settings) -> None:
         """For new calls; what is bound and sized at the start stays as it was."""
