@@ -88,7 +88,7 @@ def serve(config: ConfigFile = None) -> None:
     log.configure(settings.log)
 
     async def main() -> None:
-        found = [] if problems else await check_machine(settings)
+        found = await check_machine(settings)
         for finding in found:
             if not finding.is_fatal:
                 typer.echo(f"callbridge: warning: {finding.text}", err=True)
@@ -115,8 +115,7 @@ def check(
 
     tables, problems = read_tables(config, os.environ)
     settings = check_settings(tables, problems)
-    if not any(problem.startswith("redis.url") for problem in problems):
-        problems += [finding.text for finding in asyncio.run(check_machine(settings, online=online and not problems))]
+    problems += [finding.text for finding in asyncio.run(check_machine(settings, online=online and not problems))]
     if problems:
         raise ConfigError(problems)
     typer.echo("callbridge: the configuration works")

@@ -14,6 +14,7 @@ from bridge.config import Settings, parse
 from bridge.errors import ConfigError
 from bridge.net.redis_link import Address
 from bridge.net.sip_transports import parse_listen as parse_sip_listen
+from bridge.net.spool_files import default_root
 from bridge.publish.redact import Redactor
 from bridge.transcription import check_routes, check_stt, provider_settings
 from bridge.web.server import parse_listen as parse_http_listen
@@ -54,7 +55,7 @@ def check_settings(tables: dict[str, object], problems: list[str]) -> Settings:
 async def check_machine(settings: Settings, *, online: bool = False) -> list[Finding]:
     """Ports that are taken, Redis that does not answer, a spool that cannot be written; with `online` also whether
     the provider takes our key (one connection, no audio)."""
-    findings = [Finding(text) for text in _ports(settings)]
+    findings = [Finding(text) for text in [*_ports(settings), *_spool(settings)]]
     redis, provider = await asyncio.gather(_redis(settings), _provider(settings) if online else _nothing())
     findings += [Finding(text, is_fatal=False) for text in redis]
     findings += [Finding(text) for text in provider]
@@ -96,9 +97,11 @@ def _try_bind(host: str, port: int, what: str, kind: int) -> str:
 
 
 async def _redis(settings: Settings) -> list[str]:
-    client = Address.parse(settings.redis.url).client(
-        socket_timeout=REDIS_TIMEOUT, socket_connect_timeout=REDIS_TIMEOUT
-    )
+    try:
+        address = Address.parse(settings.redis.url)
+    except ConfigError:
+        return []  # `check_settings` tells it
+    client = address.client(socket_timeout=REDIS_TIMEOUT, socket_connect_timeout=REDIS_TIMEOUT)
     try:
         await client.ping()
     except (TimeoutError, RedisError, OSError) as error:
@@ -134,9 +137,12 @@ async def _provider(settings: Settings) -> list[str]:
         return [f"stt.{name}: cannot connect: {type(error).__name__}"]
 
 
-def spool_problem(path: Path) -> str:
-    """Empty, or why events cannot be written ahead there."""
+def _spool(settings: Settings) -> list[str]:
+    """Whether events can be written ahead: the directory is there or can be made."""
+    path = Path(settings.spool.path) if settings.spool.path else default_root()
     probe = path
     while not probe.exists() and probe != probe.parent:
         probe = probe.parent
-    return "" if os.access(probe, os.W_OK) else f"spool.path: {path} cannot be written"
+    if probe.is_dir() and os.access(probe, os.W_OK):
+        return []
+    return [f"spool.path: {path} cannot be written"]
