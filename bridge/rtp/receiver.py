@@ -29,6 +29,7 @@ JUMP = 0.25  # s: two packets whose delay differs by more are not explained by j
 AHEAD = 0.3  # s: a packet earlier than the path allows by that much means the sender's clock leapt
 DOUBT = 0.1  # s: how long a doubt may hold audio back
 COMFORT_BEHIND = 0.06  # s that filled-in comfort noise stays behind real time, so that audio can still come in
+COMFORT_STEPS = 50  # of 20 ms at a time; what a loop that stood still is behind by, it fills in its next ticks
 
 
 @dataclass(frozen=True, slots=True)
@@ -329,7 +330,7 @@ class Receiver:
         """The sender said: silence until further notice. It counts as received, in steps of 20 ms."""
         lanes, row = self._lanes, self._row
         reached = float(lanes.origin[row]) + int(lanes.position[row]) / POSITION_HZ + float(lanes.shift[row])
-        steps = int((now - COMFORT_BEHIND - reached) / 0.02)
+        steps = min(int((now - COMFORT_BEHIND - reached) / 0.02), COMFORT_STEPS)
         if steps <= 0:
             return []
         length = steps * POSITION_HZ // 50
