@@ -360,7 +360,7 @@ def _wire(connections: Sequence[Heard], table: Table) -> None:
             connection.close_code in (0, 1000, 1001, 1005, 1006) or connection.is_open,
             f"connection {n}: {connection.close_code} {connection.close_reason}",
         )
-        if connection.close_code == 1000 and provider == "deepgram":
+        if connection.close_code == 1000 and provider == "deepgram" and connection.audio_bytes:
             kinds = [kind for _, kind, _ in connection.frames]
             table["CloseStream is the last that a provider hears"].see(
                 kinds[-1:] == ["CloseStream"], f"connection {n}: {kinds[-3:]}"
