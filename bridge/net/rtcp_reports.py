@@ -103,7 +103,8 @@ class RtcpReports:
         blocks: tuple[ReportBlock, ...] = ()
         ssrc = int(lanes.ssrc[row])
         if lanes.received[row]:
-            highest = int(lanes.cycles[row]) << 16 | ((int(lanes.first_word[row]) - 1) & 0xFFFF)
+            following = int(lanes.cycles[row]) << 16 | (int(lanes.first_word[row]) & 0xFFFF)
+            highest = max(following - 1, 0)  # not each half by itself: just after a wrap the cycle is one ahead
             received = int(lanes.received[row])
             reception = Reception(
                 expected=max(highest - int(lanes.first_sequence[row]) + 1, received), received=received
@@ -122,13 +123,13 @@ class RtcpReports:
             blocks = (block,)
         further = (Goodbye((reporter.ssrc,)),) if is_last else ()
         data = report_datagram(ReceiverReport(reporter.ssrc, blocks), self._cname, further=further)
-        if reporter.srtp is not None:
-            data = reporter.srtp.protect_rtcp(data)
         sock = reporter.port.rtp if reporter.is_muxed else reporter.port.rtcp
         try:
+            if reporter.srtp is not None:
+                data = reporter.srtp.protect_rtcp(data)
             sock.sendto(data, reporter.target)
-        except OSError as error:
-            log.debug("rtcp not sent", reason=error.strerror)
+        except (OSError, OverflowError, ValueError) as error:  # one leg's bad target or key must not stop the tick
+            log.debug("rtcp not sent", reason=str(error))
 
 
 def _is_address(host: str) -> bool:

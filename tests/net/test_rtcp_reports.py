@@ -109,3 +109,26 @@ def test_a_host_name_is_not_looked_up_and_junk_is_counted(house: House) -> None:
     assert house.reports.goodbyes == 1
     house.reports.run(110.0)
     assert report_of(parse_rtcp(house.receive()[0])).reports == ()
+
+
+@pytest.mark.parametrize("target", [("127.0.0.1", 65536), ("::1", 4000), ("255.255.255.255", 4000)])
+def test_a_target_that_cannot_be_sent_to_leaves_the_other_legs_alone(house: House, target: tuple[str, int]) -> None:
+    house.hear_packets()
+    other = house.sockets.open_pair()
+    house.reports.open(0, other, 99.0)
+    house.reports.media_changed(0, target, is_muxed=False, own_keys=None)
+    house.reports.media_changed(1, house.address, is_muxed=False, own_keys=None)
+    house.reports.run(110.0)
+    data, _ = house.receive()
+    assert report_of(parse_rtcp(data)).reports[0].ssrc == 77
+    house.reports.close(0, 111.0)
+
+
+def test_a_report_that_falls_just_behind_the_wrap_invents_no_cycle(house: House) -> None:
+    lanes = house.lanes
+    lanes.ssrc[1], lanes.received[1], lanes.cycles[1] = 77, 6, 1  # 65530 to 65535 came: 0 of the next cycle is expected
+    lanes.first_sequence[1], lanes.first_word[1] = 65530, 0
+    house.reports.media_changed(1, house.address, is_muxed=False, own_keys=None)
+    house.reports.run(110.0)
+    block = report_of(parse_rtcp(house.receive()[0])).reports[0]
+    assert (block.highest_sequence, block.packets_lost) == (65535, 0)
