@@ -109,6 +109,7 @@ class Call:
             return
         self._zero = now
         offer, wiring = self.offer, self._wiring
+        present = [leg for leg in self._legs if not leg.is_closed]  # one may have left while it rang
         wiring.publish(
             events.call_started(
                 self.id,
@@ -116,13 +117,13 @@ class Call:
                 ingress=offer.ingress,
                 from_=offer.from_,
                 to=offer.to,
-                legs=[leg.describe() for leg in self._legs],
+                legs=[leg.describe() for leg in present],
                 correlation=offer.correlation,
                 labels=self._plan.labels,
             )
         )
-        log.info("call started", call=self.id, ingress=offer.ingress, n=len(self._legs))
-        for leg in self._legs:
+        log.info("call started", call=self.id, ingress=offer.ingress, n=len(present))
+        for leg in present:
             leg.start(now, now)
 
     def add_leg(self, offer: LegOffer, now: float) -> Leg:
@@ -153,15 +154,24 @@ class Call:
 
     def end_leg(self, leg: Leg, now: float) -> None:
         """One leg is gone, the others go on; the call ends with its last leg."""
-        if self._ended_at is None and all(other is leg or other.is_closed for other in self._legs):
+        if self._is_last(leg):
             self.ended("hangup", now)
         leg.close(now)
 
+    def fail_leg(self, leg: Leg, now: float) -> None:
+        """See `bridge.leg.Party`. The peer is told when nobody listens to it any more."""
+        if self._is_last(leg):
+            self.hang_up("crash", now)
+        leg.close(now)
+
+    def _is_last(self, leg: Leg) -> bool:
+        return self._ended_at is None and all(other is leg or other.is_closed for other in self._legs)
+
     def _close_legs(self, now: float) -> None:
         """The last audio goes out, then the end of each stream."""
+        self._wiring.arm(self, self._last_words_by(now))
         for leg in self._legs:
             leg.close(now)
-        self._wiring.arm(self, self._last_words_by(now))
 
     def _last_words_by(self, ended_at: float) -> float:
         return ended_at + self._plan.stt.replay_s + CLOSING
@@ -182,6 +192,8 @@ class Call:
     def leg_done(self, leg: Leg, now: float) -> None:
         """See `bridge.leg.Party`."""
         if self._ended_at is None:
+            if self._zero is None:
+                return  # nobody was told that it is there
             self._wiring.publish(
                 events.leg_ended(
                     self.id,
@@ -232,8 +244,8 @@ class Call:
         return self._ended_at is not None
 
     def ledgers(self, now: float) -> dict[str, dict[str, Any]]:
-        """Every leg's books, so far."""
-        return {leg.id: leg.ledger(now) for leg in self._legs}
+        """The books of every leg that was received, so far."""
+        return {leg.id: leg.ledger(now) for leg in self._legs if leg.row >= 0}
 
     def hang_up(self, reason: str, now: float) -> None:
         """Ends it from our side: api, drain or timeout."""

@@ -75,7 +75,8 @@ class Leg:
         wiring = self._wiring
         self._zero, self._started_at = zero, now
         self._turns = Turns(turn_end=self._gate.turn_end_ms / 1000, wait=self._stt_settings.turn_wait_s, zero=zero)
-        track = wiring.plane.open_leg(self.audio, self._gate, now)
+        told = [cause for cause, sources in self._sources.items() if sources]
+        track = wiring.plane.open_leg(self.audio, self._gate, now, told=told)
         self._row = track.row
         wiring.seats[self._row] = self
         self._stt = wiring.open_stt(self.audio, self._stt_settings, self._on_stt, call=self._party.id, leg=self.id)
@@ -84,9 +85,6 @@ class Leg:
             wiring.reports.open(self._row, self._port, now)
             self._receive(self._offer.media)
             wiring.sockets.attach(self._port, self._row)
-        for cause, sources in self._sources.items():
-            if sources:
-                wiring.plane.signal(self._row, cause, True, now)
         self._stt.transcriber.start(now)
         self._stt.wake()
 
@@ -115,18 +113,29 @@ class Leg:
             self._release_port()
             self._finish(now)
             return
-        plane = self._wiring.plane
-        for output in plane.close_leg(self._row, now):
-            self.on_output(output, now)
-        self._books = plane.books(self._row)
+        try:
+            for output in self._wiring.plane.close_leg(self._row, now):
+                self.on_output(output, now)
+            self._vacate(now)
+            self._turns.hang_up(now)
+            self._stt.transcriber.finish(now)
+            self._stt.wake()
+        except Exception:  # the boundary of one leg: its row and port are free, its call goes on to its end
+            log.exception("leg failed", call=self._party.id, leg=self.id)
+            self._vacate(now)
+            self._finish(now)
+
+    def _vacate(self, now: float) -> None:
+        """Its row and its port are free for others; its books are kept. Idempotent."""
+        wiring = self._wiring
+        if wiring.seats[self._row] is not self:
+            return
+        wiring.seats[self._row] = None
+        self._books = wiring.plane.books(self._row)
+        wiring.plane.free_leg(self._row)
         if self._port is not None:
-            self._wiring.reports.close(self._row, now)
+            wiring.reports.close(self._row, now)
         self._release_port()
-        plane.free_leg(self._row)
-        self._wiring.seats[self._row] = None
-        self._turns.hang_up(now)
-        self._stt.transcriber.finish(now)
-        self._stt.wake()
 
     def give_up(self, now: float) -> None:
         """Closes it, and takes what words there are for the last ones: whatever comes later is not heard any more."""
@@ -209,11 +218,17 @@ class Leg:
         if (role or self.role, participant) == (self.role, self.participant):
             return
         self.role, self.participant = role or self.role, participant
+        if self._row < 0 or self._closed_at is not None:
+            return
         self._publish(events.leg_started, codec=self.codec, participant=participant)
 
     def ended(self, now: float) -> None:
         """See `IngressLeg`."""
         self._wiring.after_read(lambda read_at: self._party.end_leg(self, read_at))
+
+    def failed(self) -> None:
+        """A bug of ours: the leg is ended, the others go on."""
+        self._wiring.after_read(lambda read_at: self._party.fail_leg(self, read_at))
 
     def push_pcm(self, samples: NDArray[np.int16], *, start: float, now: float) -> None:
         """See `IngressLeg`."""

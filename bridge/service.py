@@ -229,7 +229,7 @@ class Service:
             leg.on_output(output, now)
         except Exception:
             log.exception("leg failed", leg=leg.id)
-            leg.ended(now)
+            leg.failed()
 
     def _shielded(self, work: Callable[..., T], *args: Any) -> T | None:
         """The boundary of one piece of the tick: a bug there is logged and must not stop the tick of all others."""

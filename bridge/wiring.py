@@ -108,3 +108,7 @@ class Party(Protocol):
     def end_leg(self, leg: Leg, now: float) -> None:
         """The leg's audio has ended, the call may go on."""
         ...
+
+    def fail_leg(self, leg: Leg, now: float) -> None:
+        """A bug of ours has ended the leg; without another one the call is hung up."""
+        ...

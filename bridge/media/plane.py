@@ -12,7 +12,7 @@ of its own. What a leg has of its own is its `Track`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,8 +74,9 @@ class Plane:
         """Rows, used or not."""
         return self._capacity
 
-    def open_leg(self, audio: AudioFormat, gate: GateSettings, now: float) -> Track:
-        """A row for a new leg. Raises CapacityError. Its first gate state is among the next tick's outputs."""
+    def open_leg(self, audio: AudioFormat, gate: GateSettings, now: float, *, told: Iterable[Cause] = ()) -> Track:
+        """A row for a new leg. Raises CapacityError. `told`: what was signalled before. Its first gate state is among
+        the next tick's outputs."""
         if not self._free:
             raise CapacityError("no free leg")
         row = self._free.pop()
@@ -89,7 +90,10 @@ class Plane:
         self._sources[row] = None
         self._hearing.kind[row] = kind_of(audio)
         self._is_live[row] = True
-        self._follow(self.gates.open_leg(row, gate, 0), now)
+        changes = self.gates.open_leg(row, gate, 0)
+        for cause in told:
+            changes += self.gates.signal(row, cause, True, 0)
+        self._follow(changes[-1:], now)  # one state to begin with
         return track
 
     def _history(self, audio: AudioFormat) -> History:
@@ -138,7 +142,10 @@ class Plane:
         return last
 
     def free_leg(self, row: int) -> None:
-        """After `close_leg`, once its books were read."""
+        """After `close_leg`, once its books were read. Whatever went wrong there, the row lives no longer."""
+        self._is_live[row] = self._is_batched[row] = self.lanes.is_plain[row] = False
+        self._waiting.discard(row)
+        self._out = [output for output in self._out if output.row != row]
         self._tracks[row] = None
         self._free.append(row)
 

@@ -1,0 +1,237 @@
+"""One call and its legs on the real plane and real ports: what is told in which order, and what stays behind."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+import rtpcodecs
+from bridge.call import Call
+from bridge.config import ServiceSettings, Settings, SttSettings
+from bridge.errors import CapacityError
+from bridge.ingress.contract import CallOffer, LegOffer, MediaOffer, PayloadFormat
+from bridge.leg import Leg
+from bridge.media.plane import Plane
+from bridge.metrics import Metrics
+from bridge.model import AudioFormat
+from bridge.net.datagrams import MediaSockets
+from bridge.net.rtcp_reports import RtcpReports
+from bridge.publish.events import Event, Published
+from bridge.service import Health, Service
+from bridge.stt.events import Finished, SttEvent
+from bridge.stt.ledger import SttLedger
+from bridge.web.feed import Feeds
+from bridge.wiring import Wiring
+
+PCMU = PayloadFormat(0, rtpcodecs.CODECS["PCMU"])
+PORTS = (45740, 45747)  # four pairs
+
+
+@dataclass
+class Stt:
+    """`bridge.wiring.Stt` and its transcriber in one: a provider that says what the test makes it say."""
+
+    on_events: Callable[[list[SttEvent]], None]
+    told: list[str] = field(default_factory=list)
+    is_broken: bool = False
+
+    @property
+    def transcriber(self) -> Any:
+        return self
+
+    def wake(self) -> None:
+        """Nothing waits."""
+
+    def start(self, now: float) -> None:
+        self.told.append("start")
+
+    def send_audio(self, data: bytes, call_time: float, now: float) -> None:
+        self.told.append("audio")
+
+    def finalize(self, now: float) -> None:
+        self.told.append("finalize")
+
+    def purge(self, now: float) -> None:
+        self.told.append("purge")
+
+    def finish(self, now: float) -> None:
+        self.told.append("finish")
+        if self.is_broken:
+            raise RuntimeError("a bug in one leg")
+
+    def ledger(self, now: float) -> SttLedger:
+        return SttLedger()
+
+
+class Store:
+    """`bridge.service.Store` of nothing."""
+
+    async def history(self, call: str, after: str) -> AsyncIterator[Published]:
+        return
+        yield
+
+    async def recent(self, limit: int) -> Sequence[dict[str, Any]]:
+        return []
+
+
+class Outbox(list[Event]):
+    """`bridge.service.Outbox` that keeps all."""
+
+    def publish(self, event: Event) -> int:
+        self.append(event)
+        return len(self)
+
+
+class Control:
+    """`CallControl` that counts."""
+
+    hung_up = 0
+
+    def hang_up(self) -> None:
+        self.hung_up += 1
+
+
+class House:
+    """A service whose clock is a number."""
+
+    def __init__(self) -> None:
+        settings = Settings(service=ServiceSettings(max_legs=8), stt=SttSettings(provider="deepgram"))
+        metrics = Metrics()
+        self.now = 100.0
+        self.events = Outbox()
+        self.control = Control()
+        self.transcriptions: list[Stt] = []
+        self.plane = Plane(capacity=10, chunk_ms=100, rtp=settings.rtp)
+        self.sockets = MediaSockets(bind="127.0.0.1", first=PORTS[0], last=PORTS[1], capacity=20)
+        self.service = Service(settings, metrics=metrics, outbox=self.events, store=Store(), feeds=Feeds())
+        wiring = Wiring(
+            plane=self.plane,
+            sockets=self.sockets,
+            reports=RtcpReports(self.plane.lanes, cname="callbridge", random=lambda: 0.5),
+            publish=self.service.publish,
+            open_stt=self._open_stt,
+            arm=self.service.arm,
+            after_read=self.service.after_read,
+            seats=[None] * self.plane.capacity,
+            unix_ms=lambda: round(self.now * 1000),
+            now=lambda: self.now,
+            metrics=metrics,
+            advertise=lambda peer: "127.0.0.1",
+            dtmf_events=False,
+        )
+        self.seats = wiring.seats
+        self.service.wire(wiring, Health(lambda: True, lambda: True, "test"))
+
+    def _open_stt(
+        self,
+        audio: AudioFormat,
+        settings: SttSettings,
+        on_events: Callable[[list[SttEvent]], None],
+        *,
+        call: str,
+        leg: str,
+    ) -> Stt:
+        self.transcriptions.append(Stt(on_events))
+        return self.transcriptions[-1]
+
+    def open(self, n_legs: int = 1, **leg: Any) -> Call:
+        offer = LegOffer(media=MediaOffer((PCMU,)), **leg)
+        return self.service.open_call(CallOffer("sip", (offer,) * n_legs), self.control, self.now)
+
+    def run(self, seconds: float) -> None:
+        for _ in range(round(seconds / 0.02)):
+            self.now += 0.02
+            self.service.tick(self.now)
+
+    def types(self) -> list[str]:
+        return [event.type for event in self.events if event.type != "leg.gate"]
+
+    def left_behind(self) -> tuple[int, int, int]:
+        """Ports, seats in the plane, calls."""
+        return self.sockets.in_use, sum(seat is not None for seat in self.seats), len(self.service.list())
+
+
+@pytest.fixture
+def house() -> Iterator[House]:
+    house = House()
+    yield house
+    house.sockets.close()
+
+
+def test_a_call_that_gets_no_port_leaves_nothing_behind_and_says_nothing(house: House) -> None:
+    with pytest.raises(CapacityError):
+        house.open(n_legs=5)  # there are ports for four
+    house.run(0.1)
+    assert house.left_behind() == (0, 0, 0)
+    assert house.events == []
+
+
+def test_a_leg_that_left_before_the_answer_is_not_part_of_the_call(house: House) -> None:
+    call = house.open(n_legs=2)
+    call.legs[0].ended(house.now)
+    house.run(0.1)
+    call.answered(house.now)
+    house.run(0.1)
+    assert house.types() == ["call.started"]
+    assert [leg["leg"] for leg in house.events[0].data["legs"]] == ["leg2"]
+    assert house.left_behind() == (1, 1, 1)
+    call.ended("hangup", house.now)
+    house.run(0.1)
+    house.transcriptions[0].on_events([Finished()])
+    assert house.types() == ["call.started", "call.ended"]
+    assert list(house.events[-1].data["legs"]) == ["leg2"]
+    assert house.left_behind() == (0, 0, 0)
+
+
+def test_a_leg_whose_end_fails_keeps_neither_its_port_nor_the_call_open(house: House) -> None:
+    call = house.open(n_legs=2)
+    call.answered(house.now)
+    house.run(0.1)
+    house.transcriptions[0].is_broken = True
+    call.ended("hangup", house.now)
+    house.run(0.1)
+    assert house.transcriptions[1].told[-1] == "finish", "the other leg gets its last words"
+    house.transcriptions[1].on_events([Finished()])
+    house.run(200.0)
+    assert house.types()[-1] == "call.ended"
+    assert house.left_behind() == (0, 0, 0)
+
+
+def test_a_speaker_who_is_named_before_the_answer_stands_in_its_first_event(house: House) -> None:
+    call = house.open()
+    call.legs[0].speaker_changed(role="agent", participant="sip:a@example.org", now=house.now)
+    call.answered(house.now)
+    assert house.types() == ["call.started"]
+    assert house.events[0].data["legs"] == [
+        {"leg": "leg1", "role": "agent", "codec": "PCMU", "participant": "sip:a@example.org"}
+    ]
+
+
+def test_a_call_that_starts_on_hold_says_so_in_its_first_gate_event(house: House) -> None:
+    call = house.open(on_hold=True)
+    call.answered(house.now)
+    house.run(0.1)
+    gates = [(event.data["state"], event.data.get("cause")) for event in house.events if event.type == "leg.gate"]
+    assert gates == [("closed", "hold")]
+
+
+def test_a_leg_that_fails_in_the_tick_takes_its_peer_off_the_line_when_it_was_the_last(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call = house.open(n_legs=2)
+    call.answered(house.now)
+    for n, transcription in enumerate(house.transcriptions):
+        transcription.is_broken = True
+        call.act(call.legs[n].id, "pause", house.now)  # a gate that moves, so that the leg has something to do
+    monkeypatch.setattr(Leg, "_on_gate", _fail)
+    house.run(0.1)
+    assert house.control.hung_up == 1
+    assert house.types()[-1] == "call.ended"
+    assert house.left_behind() == (0, 0, 0)
+
+
+def _fail(*_: object) -> None:
+    raise RuntimeError("a bug in one leg")
