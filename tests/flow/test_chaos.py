@@ -281,3 +281,58 @@ def test_calls_that_died_are_ended_as_crashed_and_new_ones_go_on(killed: tuple[O
     reasons = {call: entries[-1].data.get("reason") for call, entries in outcome.streams.calls.items()}
     assert {reasons.pop(call) for call in {event.call for event in accepted}} == {"crash"}
     assert list(reasons.values()) == ["hangup"]
+
+
+N_FROZEN = 4
+FROZEN = (2.0, 1.5)  # s after the first INVITE, and for how long: in the first line of every call
+
+
+@pytest.fixture(scope="module")
+def drained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Outcome, dict[str, int]]]:
+    """The process stands still in mid-speech, as on a machine that is being moved; then SIGTERM while calls run."""
+    folder = tmp_path_factory.mktemp("drained")
+    with RedisServer() as redis, stand_in(folder) as provider, service(folder, redis, provider.url) as running:
+        statuses: dict[str, int] = {}
+        results = asyncio.run(freeze_and_drain(running, statuses))
+        statuses["exit"] = running.process.wait(30)
+        running.collect(N_FROZEN)
+        streams = Streams.read(redis.url)
+        table = check(streams, provider.connections(), legs=legs_of(running.log_lines()))
+        yield Outcome(results, streams, table, running), statuses
+
+
+async def freeze_and_drain(running: Running, statuses: dict[str, int]) -> list[CallResult]:
+    async with asyncio.TaskGroup() as group:
+        calls = group.create_task(play(running, STORM, calls=N_FROZEN, rate=20))
+        await asyncio.sleep(FROZEN[0])
+        running.process.send_signal(signal.SIGSTOP)
+        await asyncio.sleep(FROZEN[1])
+        running.process.send_signal(signal.SIGCONT)
+        await asyncio.sleep(1.0)
+        running.process.send_signal(signal.SIGTERM)
+        await asyncio.sleep(0.5)
+        async with aiohttp.ClientSession() as client:
+            for path in ("/readyz", "/healthz"):
+                async with client.get(running.http + path) as response:
+                    statuses[path] = response.status
+        (refused,) = await play(running, CUT, calls=1, rate=1)
+        statuses["a new call"] = refused.status
+    return calls.result()
+
+
+def test_a_process_that_stands_still_for_a_while_loses_no_word_and_moves_none(
+    drained: tuple[Outcome, dict[str, int]],
+) -> None:
+    outcome, _ = drained
+    assert [result.reason for result in outcome.results] == ["done"] * N_FROZEN
+    assert_words(outcome, outcome.results, STORM)
+    assert outcome.table.violations == []
+
+
+def test_a_drain_lets_calls_end_takes_no_new_ones_and_then_the_process_is_gone(
+    drained: tuple[Outcome, dict[str, int]],
+) -> None:
+    outcome, statuses = drained
+    assert statuses == {"/readyz": 503, "/healthz": 200, "a new call": 503, "exit": 0}
+    reasons = {entries[-1].data["reason"] for entries in outcome.streams.calls.values()}
+    assert reasons == {"hangup"}
