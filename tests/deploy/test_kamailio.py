@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import subprocess
+import sys
 import time
 import urllib.request
 from collections import Counter
@@ -14,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.flow.house import STREAM, Running, provider, service
+from tests.flow.house import ROOT, STREAM, Running, provider, service, wait_until_ready
 from tests.redis_server import RedisServer, is_installed
 from tests.wire.sipp import SIPP
 
@@ -147,3 +148,49 @@ def test_calls_spread_evenly_and_a_drained_instance_loses_none_and_gets_no_new_o
     after = street.taken()
     assert after.total() == CALLS
     assert after["one"] - before["one"] <= 3, "what came between the count and the signal"
+
+
+def restart(running: Running) -> None:
+    """The next version, on the same configuration. The old process must be gone."""
+    assert running.process.poll() is not None
+    command = [sys.executable, "-m", "bridge", "serve", "--config", str(running.log.with_name("callbridge.toml"))]
+    with running.log.open("ab") as log:
+        running.process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)
+    wait_until_ready(running)
+
+
+@needs_all
+@pytest.mark.soak
+def test_both_instances_are_replaced_one_after_the_other_while_calls_run_and_none_is_cut(
+    street: Street, tmp_path: Path
+) -> None:
+    calls = 700
+    with calling(tmp_path, street.proxy.port, calls=calls) as sipp:
+        for name, running in street.instances.items():
+            await_calls(street, street.taken().total() + 60)
+            running.process.send_signal(signal.SIGTERM)
+            assert running.process.wait(60) == 0
+            assert sipp.poll() is None, "calls go on while an instance is replaced"
+            restart(running)
+            taken = street.taken()[name]
+            assert street.proxy.await_flags(street.port(name), "A")
+            deadline = time.monotonic() + 10
+            while street.taken()[name] == taken:
+                assert time.monotonic() < deadline, "an instance that is back gets calls"
+                time.sleep(0.1)
+        assert sipp.wait(90) == 0, (tmp_path / "sipp.errors").read_text()[-3000:]
+    assert street.taken().total() == calls
+
+
+@needs_all
+@pytest.mark.soak
+def test_calls_go_to_the_other_instance_while_one_is_dead(street: Street, tmp_path: Path) -> None:
+    with calling(tmp_path, street.proxy.port, calls=20) as sipp:
+        assert sipp.wait(60) == 0
+    street.instances["one"].process.kill()
+    before = street.taken()
+    with calling(tmp_path, street.proxy.port, calls=60) as sipp:
+        assert sipp.wait(60) == 0, (tmp_path / "sipp.errors").read_text()[-3000:]
+    assert street.proxy.flags()[street.port("one")].startswith("I")
+    after = street.taken()
+    assert (after["one"] - before["one"], after["two"] - before["two"]) == (0, 60)
