@@ -202,10 +202,10 @@ class Service:
                 self._dispatch(leg, output, now)
         while self._timers and self._timers[0][0] <= now:
             self._shielded(heapq.heappop(self._timers)[2].handle_timer, now)
-        wiring.reports.run(now)
+        self._shielded(wiring.reports.run, now)
         if now >= self._look_at:
             self._look_at = now + LOOK_EVERY
-            self._end_idle(now)
+            self._shielded(self._end_idle, now)
             self._collect(now)
 
     def _collect(self, now: float) -> None:
