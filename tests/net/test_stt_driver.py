@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import ssl
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -66,9 +67,9 @@ class Service:
 
 
 @asynccontextmanager
-async def service(provider: str) -> AsyncIterator[Service]:
+async def service(provider: str, tls: ssl.SSLContext | None = None) -> AsyncIterator[Service]:
     made = Service(PEERS[provider])
-    async with serve(made.serve, "127.0.0.1", 0, process_request=made.greet) as server:
+    async with serve(made.serve, "127.0.0.1", 0, process_request=made.greet, ssl=tls) as server:
         made.port = next(iter(server.sockets)).getsockname()[1]
         yield made
 
@@ -77,9 +78,14 @@ class Leg:
     """One leg that speaks `words` much faster than life: pace is the transcriber's own affair."""
 
     def __init__(
-        self, drivers: SttDrivers, routes: list[tuple[str, int]], words: list[Spoken], breakers: Breakers
+        self,
+        drivers: SttDrivers,
+        routes: list[tuple[str, int]],
+        words: list[Spoken],
+        breakers: Breakers,
+        host: str = "ws://127.0.0.1",
     ) -> None:
-        made = [Route(PROVIDERS[name], settings(name, port)) for name, port in routes]
+        made = [Route(PROVIDERS[name], settings(name, port, host)) for name, port in routes]
         self.transcriber = Transcriber(
             routes=made, audio=MULAW, options=SttOptions(), breakers=breakers, random=random.random
         )
@@ -120,9 +126,9 @@ class Leg:
         return [(f"w{w.number}", round(w.start, 2), round(w.end, 2)) for w in self.words]
 
 
-def settings(name: str, port: int) -> object:
+def settings(name: str, port: int, host: str = "ws://127.0.0.1") -> object:
     path = {"deepgram": "/v1/listen", "soniox": "/transcribe-websocket"}.get(name, "/")
-    values = {"url": f"ws://127.0.0.1:{port}{path}"}
+    values = {"url": f"{host}:{port}{path}"}
     if name in ("deepgram", "soniox"):
         values["api_key"] = "k-123"
     return PROVIDERS[name].settings_type(**values)
