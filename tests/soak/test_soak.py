@@ -32,7 +32,7 @@ SEED = int(os.environ.get("SOAK_SEED", "0")) or random.SystemRandom().getrandbit
 KILLS = 20
 SETTLE = 60.0  # s for the last words, for Redis to take what waited, and for closed sockets to go
 KEEP_S = 10  # of the spool: what is kept for healing must be small against what would be a leak
-WARM_UP = 0.35  # of the run, after which memory must be flat
+WARM_UP = 3  # tenths of the run, after which memory must be flat
 GROWTH = 0.10  # of resident memory that the rest of the run may add
 GROWTH_BYTES = 24 << 20  # and what an allocator may add however short the run
 pytestmark = [
@@ -66,11 +66,10 @@ class Samples:
             self.bytes.append(resident_bytes(pid))
             await asyncio.sleep(0.5)
 
-    def growth(self) -> tuple[int, int]:
-        """The median of the fifth of the samples behind the warm-up, and of the last fifth."""
-        n = max(len(self.bytes) // 5, 1)
-        first = int(len(self.bytes) * WARM_UP)
-        return sorted(self.bytes[first : first + n])[n // 2], sorted(self.bytes[-n:])[n // 2]
+    def tenths(self) -> list[int]:
+        """The median of each tenth of the run."""
+        n = max(len(self.bytes) // 10, 1)
+        return [sorted(self.bytes[at : at + n])[n // 2] for at in range(0, 10 * n, n)]
 
 
 @contextlib.contextmanager
@@ -151,7 +150,8 @@ def test_calls_with_chaos_on_all_sides_leave_every_invariant_standing(tmp_path: 
         connections = [c for provider in stood_in.values() for c in provider.connections()]
         table = check(streams, connections, legs=legs_of(running.log_lines()))
         errors = [line for line in running.log_lines() if line.get("level") in ("error", "critical")]
-        early, late = samples.growth()
+        tenths = samples.tenths()
+        early, late = tenths[WARM_UP], tenths[-1]
         table["every call that began has ended"].see(streams.ended == len(streams.shared), f"{streams.ended}")
         table["no call, leg or open file is left"].see(not any(left.values()), str(left))
         table["no thread is left"].see(threads(pid) <= threads_before + 4, f"{threads_before} to {threads(pid)}")
@@ -159,7 +159,8 @@ def test_calls_with_chaos_on_all_sides_leave_every_invariant_standing(tmp_path: 
         table["resident memory is flat"].see(late <= allowed, f"{early >> 20} MB to {late >> 20} MB")
         table["no error in the log"].see(not errors, str(errors[:3]))
         table["every provider connection is closed"].see(not any(c.is_open for c in connections), "some are open")
-        print(f"\nsoak: seed {SEED}, {SECONDS:g} s, {len(streams.shared)} calls, {early >> 20} to {late >> 20} MB")
+        print(f"\nsoak: seed {SEED}, {SECONDS:g} s, {len(streams.shared)} calls")
+        print("  resident memory by tenths of the run, MB:", *(n >> 20 for n in tenths))
         print("\n".join(f"  {n:>8}  {what}" for what, n in sorted(churn.told.items())))
         print("  callers say:", dict(churn.reasons.most_common(8)))
         print(table.text())
