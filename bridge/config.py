@@ -223,6 +223,11 @@ AT_LEAST: dict[str, float] = {
     "spool.keep_s": 0,
     "sip.session_expires_s": 90,
 }
+AT_MOST: dict[str, float] = {
+    "service.tick_ms": 200,
+    "stt.chunk_ms": 1000,  # it is filled in a ring of 4 s
+    "gate.preroll_ms": 2500,  # the longest look-back of that ring
+}
 
 
 def build(kind: type[T], table: Mapping[str, Any], path: str, problems: list[str]) -> T:
@@ -251,6 +256,8 @@ def _check_range(where: str, value: Any, problems: list[str]) -> None:
         problems.append(f"{where}: must be one of {', '.join(CHOICES[name])}")
     if name in AT_LEAST and value < AT_LEAST[name]:
         problems.append(f"{where}: must be at least {AT_LEAST[name]:g}")
+    if name in AT_MOST and value > AT_MOST[name]:
+        problems.append(f"{where}: must be at most {AT_MOST[name]:g}")
 
 
 def _convert(hint: Any, value: Any, where: str, problems: list[str]) -> Any:
@@ -266,8 +273,16 @@ def _convert(hint: Any, value: Any, where: str, problems: list[str]) -> Any:
     if origin is dict:
         if not isinstance(value, Mapping):
             raise TypeError("must be a table")
-        return dict(value)
+        item = typing.get_args(hint)[1]
+        return {key: _convert_entry(item, entry, f"{where}.{key}", problems) for key, entry in value.items()}
     return _convert_scalar(hint, value)
+
+
+def _convert_entry(item: Any, value: Any, where: str, problems: list[str]) -> Any:
+    """One value of a table whose keys are the user's own; a wrong one is told by its key and left as it is."""
+    if item is str and not isinstance(value, str):
+        problems.append(f"{where}: must be text")
+    return value
 
 
 def _convert_list(item: Any, value: Any, where: str, problems: list[str]) -> tuple[Any, ...]:
@@ -292,7 +307,7 @@ def _convert_scalar(hint: Any, value: Any) -> Any:
             raise TypeError("must be a number")
         try:
             return hint(value)
-        except ValueError:
+        except (ValueError, OverflowError):  # OverflowError: TOML knows inf
             raise TypeError("must be a number") from None
     if hint is str:
         if not isinstance(value, str):
@@ -344,6 +359,8 @@ def load(path: Path | None = None, environ: Mapping[str, str] | None = None) -> 
 def parse(tables: dict[str, Any], problems: list[str]) -> Settings:
     """Settings from raw tables; what is wrong is appended to `problems`."""
     tables = dict(tables)
+    if not isinstance(tables.get("stt", {}), Mapping):
+        problems.append("stt: must be a table")
     stt = dict(tables.get("stt", {})) if isinstance(tables.get("stt"), Mapping) else {}
     own = {f.name for f in dataclasses.fields(SttSettings)} - {"providers"}
     stt["providers"] = {key: value for key, value in stt.items() if isinstance(value, Mapping)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from redis.exceptions import RedisError
 
 from bridge.config import Settings, parse
 from bridge.errors import ConfigError
+from bridge.ingress.sip import networks, server_tls
 from bridge.net.redis_link import Address
 from bridge.net.sip_transports import parse_listen as parse_sip_listen
 from bridge.net.spool_files import default_root
@@ -44,12 +46,29 @@ def check_settings(tables: dict[str, object], problems: list[str]) -> Settings:
         Redactor(settings.privacy)
     except ValueError as error:
         problems.append(str(error))
-    for name in ("certificate", "private_key"):
-        for section in ("sip", "http"):
-            path = getattr(getattr(settings, section), name)
-            if path and not Path(path).is_file():
-                problems.append(f"{section}.{name}: no such file")
+    missing = _missing_files(settings)
+    problems += [f"{name}: no such file" for name in missing]
+    checks: list[Callable[[], object]] = [lambda: networks(settings.sip.allow)]
+    if not missing:
+        checks.append(lambda: server_tls(settings))
+    for check in checks:
+        try:
+            check()
+        except ConfigError as error:
+            problems += error.problems
     return settings
+
+
+def _missing_files(settings: Settings) -> list[str]:
+    sip, http = settings.sip, settings.http
+    named = {
+        "sip.certificate": sip.certificate,
+        "sip.private_key": sip.private_key,
+        "sip.client_ca": sip.client_ca,
+        "http.certificate": http.certificate,
+        "http.private_key": http.private_key,
+    }
+    return [name for name, path in named.items() if path and not Path(path).is_file()]
 
 
 async def check_machine(settings: Settings, *, online: bool = False) -> list[Finding]:
@@ -81,6 +100,7 @@ def _ports(settings: Settings) -> list[str]:
         wanted.append((*parse_http_listen(settings.http.listen), f"http.listen: {settings.http.listen}", 1))
     except ConfigError as error:
         problems += error.problems
+    wanted.append((settings.rtp.bind, 0, f"rtp.bind: {settings.rtp.bind}", socket.SOCK_DGRAM))
     return problems + [problem for entry in wanted if (problem := _try_bind(*entry))]
 
 

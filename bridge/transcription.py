@@ -42,8 +42,20 @@ def check_routes(settings: Settings, problems: list[str]) -> None:
     for n, route in enumerate(settings.route):
         unknown = route.match.keys() - {"from", "to", "source", "header", "aor"}
         problems += [f"route[{n}].match.{key}: no such setting" for key in unknown]
+        problems += [f"route[{n}].match.{where}: must be text" for where in _not_text(route.match)]
+        if "chunk_ms" in route.stt:
+            problems.append(f"route[{n}].stt.chunk_ms: is the same for all calls")
         plan = plan_settings(route, settings, problems, f"route[{n}]")
         check_stt(plan.stt, problems)
+
+
+def _not_text(match: dict[str, Any]) -> list[str]:
+    """What a pattern could not be held against when a call comes."""
+    headers = match.get("header", {})
+    if not isinstance(headers, dict):
+        return ["header"]
+    plain = [key for key, pattern in match.items() if key != "header" and not isinstance(pattern, str)]
+    return plain + [f"header.{name}" for name, pattern in headers.items() if not isinstance(pattern, str)]
 
 
 class LegTranscription:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.config import Settings, load, parse
+from bridge.config import RedisSettings, RtpSettings, Settings, load, parse
 from bridge.errors import ConfigError
 from bridge.ingress.contract import CallOffer
-from bridge.preflight import check_settings
+from bridge.preflight import check_machine, check_settings
 from bridge.service import plan_for
 
 
@@ -117,3 +118,31 @@ def test_the_first_route_that_matches_changes_the_settings(
     plan = plan_for(offer, settings)
     assert (plan.stt.language, plan.gate.mode, plan.labels) == (language, mode, labels)
     assert plan.stt.providers["deepgram"]["api_key"] == "k"
+
+
+@pytest.mark.parametrize(
+    ("table", "problem"),
+    [
+        ("[sip]\nusers = { bob = 1234 }", "sip.users.bob: must be text"),
+        ("[[route]]\nlabels = { queue = 5 }", "route[0].labels.queue: must be text"),
+        ("[[route]]\nmatch = { to = 5 }", "route[0].match.to: must be text"),
+        ("[[route]]\nmatch = { header = 'x' }", "route[0].match.header: must be text"),
+        ("[[route]]\nmatch = { header = { a = 1 } }", "route[0].match.header.a: must be text"),
+        ("[[route]]\nstt = { chunk_ms = 40 }", "route[0].stt.chunk_ms: is the same for all calls"),
+        ("[stt]\nchunk_ms = 5000", "stt.chunk_ms: must be at most 1000"),
+        ("[service]\nmax_legs = inf", "service.max_legs: must be a number"),
+        ("stt = 'deepgram'", "stt: must be a table"),
+        ("[sip]\nallow = ['office']", "sip.allow: office is not an address or network"),
+        ("[sip]\nclient_ca = 'nowhere.pem'", "sip.client_ca: no such file"),
+    ],
+)
+def test_what_would_only_fail_at_a_call_is_told_at_the_start(table: str, problem: str) -> None:
+    problems: list[str] = []
+    check_settings(tomllib.loads(table), problems)
+    assert problem in problems
+
+
+async def test_an_address_for_media_that_is_not_ours_is_told_before_the_first_call() -> None:
+    settings = Settings(rtp=RtpSettings(bind="203.0.113.9"), redis=RedisSettings(url="redis://127.0.0.1:1/0"))
+    found = [finding.text for finding in await check_machine(settings)]
+    assert any(text.startswith("rtp.bind: 203.0.113.9: ") for text in found)
