@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import random
 import time
@@ -37,7 +38,7 @@ pytestmark = [pytest.mark.skipif(not is_installed(), reason="redis-server is not
 @dataclass
 class House:
     running: Running
-    provider: StandIn
+    providers: dict[str, StandIn]
     redis: RedisServer
     sip_port: int
 
@@ -75,19 +76,26 @@ class House:
     def heard(self, call: str) -> list[Heard]:
         """The provider's connections of a call, audio included."""
         legs = legs_of(self.running.log_lines())
-        return [c for c in self.provider.connections(audio=True) if legs.get(c.request_id, "").startswith(call)]
+        return [c for c in self.connections(audio=True) if legs.get(c.request_id, "").startswith(call)]
+
+    def connections(self, *, audio: bool = False) -> list[Heard]:
+        return [c for provider in self.providers.values() for c in provider.connections(audio=audio)]
 
 
 @pytest.fixture(scope="module")
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     folder = tmp_path_factory.mktemp("hostile")
-    route = {"[route]": {"match.to": "gated", "gate.mode": "speech"}}
-    with (
-        RedisServer() as redis,
-        stand_in(folder, recogniser="none") as provider,
-        service(folder, redis, provider.url, gate={"mode": "off"}, **route) as running,
-    ):
-        yield House(running, provider, redis, int(running.uri.rpartition(":")[2]))
+    with contextlib.ExitStack() as stack:
+        redis = stack.enter_context(RedisServer())
+        providers = {n: stack.enter_context(stand_in(folder, n, recogniser="none")) for n in ("deepgram", "soniox")}
+        sections: dict[str, dict[str, object]] = {
+            "gate": {"mode": "off"},
+            "[route]": {"match.to": "gated", "gate.mode": "speech"},
+            "[route ]": {"match.to": "soniox", "stt.provider": "soniox"},
+            "stt.soniox": {"url": providers["soniox"].url, "api_key": "flow"},
+        }
+        running = stack.enter_context(service(folder, redis, providers["deepgram"].url, **sections))
+        yield House(running, providers, redis, int(running.uri.rpartition(":")[2]))
 
 
 def payloads(scenario: Scenario) -> bytes:
@@ -114,13 +122,17 @@ def places(audio: bytes, sent: bytes) -> list[tuple[float, float]]:
 
 
 async def placed(
-    house: House, scenario: Scenario, script: Callable[[str, Callable[[], float]], Awaitable[None]]
+    house: House,
+    scenario: Scenario,
+    script: Callable[[str, Callable[[], float]], Awaitable[None]],
+    *,
+    to: str = "flow",
 ) -> str:
     """Places the call and runs `script(call, elapsed)` beside it; answers the call's id."""
     before = set(await asyncio.to_thread(house.live))
-    to = house.running.uri.replace("flow@", f"{'gated' if scenario is SHORTLY else 'flow'}@")
+    target = house.running.uri.replace("flow@", f"{to}@")
     async with asyncio.TaskGroup() as group:
-        calls = group.create_task(place_calls(replace(scenario.options, target=to)))
+        calls = group.create_task(place_calls(replace(scenario.options, target=target)))
         call = ""
         while not call:
             live = await asyncio.to_thread(house.live)
@@ -139,27 +151,29 @@ TALKING = plain(((0.4, WRONG), (3.0, WRONG)), cut_at=5.0)
 SHORTLY = plain(((2.0, WRONG),), cut_at=4.5)
 
 
-def test_a_pause_lets_nothing_out_neither_then_nor_by_replay_nor_later(house: House) -> None:
+@pytest.mark.parametrize("name", ["deepgram", "soniox"])
+def test_a_pause_lets_nothing_out_neither_then_nor_by_replay_nor_later(house: House, name: str) -> None:
     times: dict[str, float] = {}
+    n_before = len(house.providers[name].connections())
 
     async def script(call: str, elapsed: Callable[[], float]) -> None:
         await asyncio.sleep(1.63 - elapsed())
         assert (await asyncio.to_thread(house.ask, "POST", f"/v1/calls/{call}/legs/leg1/pause"))[0] == 204
         times["paused"], times["paused_at"] = elapsed(), monotonic()
         await asyncio.sleep(0.9)
-        assert await asyncio.to_thread(house.provider.drop) >= 1  # whoever replays now replays card data
+        assert await asyncio.to_thread(house.providers[name].drop) >= 1  # whoever replays now replays card data
         await asyncio.sleep(3.55 - elapsed())
         times["resumed"], times["resumed_at"] = elapsed(), monotonic()
         assert (await asyncio.to_thread(house.ask, "POST", f"/v1/calls/{call}/legs/leg1/resume"))[0] == 204
 
-    call = asyncio.run(placed(house, TALKING, script))
-    entries, connections = house.entries(call), house.heard(call)
-    print(ledgers(entries), times, [(e.fields["seq"], e.type, e.fields.get("data", "")[:100]) for e in entries])
+    call = asyncio.run(placed(house, TALKING, script, to=name))
+    entries, connections = house.entries(call), house.providers[name].connections(audio=True)[n_before:]
+    print(ledgers(entries), times, [(e.seq, e.type, e.fields.get("data", "")[:90]) for e in entries])
     assert len(connections) == 2
     first, second = (places(connection.audio, payloads(TALKING)) for connection in connections)
     assert max(end for _, end in first) <= times["paused"] + IN_FORCE
     assert min(start for start, _ in second) >= times["resumed"] - IN_FORCE
-    at = [house.provider.clock + t for c in connections for t, kind, _ in c.frames if kind == "audio"]
+    at = [house.providers[name].clock + t for c in connections for t, kind, _ in c.frames if kind == "audio"]
     assert [t for t in at if times["paused_at"] + IN_FORCE < t < times["resumed_at"]] == []
     ledger = ledgers(entries)["leg1"]
 
@@ -177,7 +191,7 @@ def test_no_pre_roll_reaches_back_into_a_pause(house: House) -> None:
         times["resumed"] = elapsed()
         await asyncio.to_thread(house.ask, "POST", f"/v1/calls/{call}/legs/leg1/resume")
 
-    call = asyncio.run(placed(house, SHORTLY, script))
+    call = asyncio.run(placed(house, SHORTLY, script, to="gated"))
     house.entries(call)
     found = [place for c in house.heard(call) for place in places(c.audio, payloads(SHORTLY))]
     assert found
@@ -323,6 +337,6 @@ def test_a_cancel_behind_the_answer_does_not_end_the_call(house: House) -> None:
 def test_nothing_is_left_behind(house: House) -> None:
     house.until(lambda: not house.live(), "no call")
     streams = Streams.read(house.redis.url)
-    assert check(streams, house.provider.connections(), legs=legs_of(house.running.log_lines())).violations == []
+    assert check(streams, house.connections(), legs=legs_of(house.running.log_lines())).violations == []
     assert house.ask("GET", "/v1/status")[1]["legs"] == 0
     assert [line for line in house.running.log_lines() if line.get("level") == "error"] == []
