@@ -6,11 +6,15 @@
 
 from __future__ import annotations
 
+import os
 from importlib import resources
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
+
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # before the import: its builds report to their maker by default (Privacy.md)
+
+import onnxruntime
 
 FRAME = 256  # samples at 8 kHz = 32 ms, the network's window
 CONTEXT = 32  # samples of the window before that it also sees

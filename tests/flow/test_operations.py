@@ -265,6 +265,22 @@ def test_the_soft_limit_of_files_is_raised_to_what_the_legs_need(tmp_path: Path,
     assert int(found[1]) == wanted
 
 
+def test_nothing_is_written_but_the_spool_and_nothing_is_reported_to_the_makers_of_our_libraries(
+    tmp_path: Path, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # ONNX Runtime's builds for Linux queue reports under the home directory and send them home unless told not to
+    home = tmp_path / "home"
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.delenv("ORT_DISABLE_TELEMETRY", raising=False)
+    for name in ("XDG_CACHE_HOME", "XDG_STATE_HOME", "XDG_DATA_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    with service(tmp_path, redis_server, NO_PROVIDER) as running, raw_call(running, "quiet") as call:
+        assert call.invite().status == 200
+        assert call.bye().status == 200
+    assert [path for path in home.rglob("*") if path.is_file()] == []
+
+
 # -- what an operator sees ------------------------------------------------------------------------------------------
 
 
