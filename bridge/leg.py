@@ -10,7 +10,8 @@ turns   TurnEnded -> `turn.ended`
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -64,6 +65,8 @@ class Leg:
         self._closed_at: float | None = None
         self._is_finished = False
         self._books: Books | None = None
+        self._packets: Mapping[str, int] | None = None
+        "Counted by the ingress, where it takes the packets itself."
         self._gate_state: dict[str, Any] = {"state": "closed", "cause": str(Cause.SILENCE), "since": 0.0}
         self._speaking_since: float | None = None
         self._last_event = -1
@@ -131,7 +134,7 @@ class Leg:
         if wiring.seats[self._row] is not self:
             return
         wiring.seats[self._row] = None
-        self._books = wiring.plane.books(self._row)
+        self._books = self._now_books()
         wiring.plane.free_leg(self._row)
         if self._port is not None:
             wiring.reports.close(self._row, now)
@@ -229,6 +232,10 @@ class Leg:
     def failed(self) -> None:
         """A bug of ours: the leg is ended, the others go on."""
         self._wiring.after_read(lambda read_at: self._party.fail_leg(self, read_at))
+
+    def count_packets(self, packets: Mapping[str, int]) -> None:
+        """See `IngressLeg`."""
+        self._packets = packets
 
     def push_pcm(self, samples: NDArray[np.int16], *, start: float, now: float) -> None:
         """See `IngressLeg`."""
@@ -381,6 +388,13 @@ class Leg:
 
     # -- books --------------------------------------------------------------------------------------------------------
 
+    def _now_books(self) -> Books:
+        books = self._wiring.plane.books(self._row)
+        if self._packets is None:
+            return books
+        packets = {kind: self._packets.get(kind, 0) for kind in books.packets}
+        return replace(books, packets=packets, malformed=self._packets.get("malformed", 0))
+
     def idle_for(self, now: float) -> float:
         """Seconds since its last packet, or since its start."""
         return 0.0 if self._row < 0 else now - float(self._wiring.plane.lanes.last_arrival[self._row])
@@ -398,7 +412,7 @@ class Leg:
         """The leg's books as the contract defines them; seconds."""
         if self._row < 0:
             return {"role": self.role}
-        books = self._books or self._wiring.plane.books(self._row)
+        books = self._books or self._now_books()
         end = self._closed_at if self._closed_at is not None else now
         return ledger(self.role, books, self._stt.transcriber.ledger(now), lasted_s=end - self._started_at)
 

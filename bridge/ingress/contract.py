@@ -5,7 +5,7 @@ Everything here is synchronous: an ingress asks, is answered at once, and tells 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -111,6 +111,11 @@ class IngressLeg(Protocol):
 
     def push_pcm(self, samples: NDArray[np.int16], *, start: float, now: float) -> None:
         """Decoded mono 16 kHz audio whose first sample was captured at monotonic `start`. WebRTC only."""
+        ...
+
+    def count_packets(self, packets: Mapping[str, int]) -> None:
+        """What became of this leg's packets so far: received, lost, late, duplicate and malformed. For those who push
+        decoded audio: the plane sees none of their packets. Told again as the numbers grow, last before the end."""
         ...
 
     def ended(self, now: float) -> None:

@@ -198,6 +198,7 @@ class WebRtc:
                 self._drop(session, session.reason)
             return
         session.connection.audio.tick(now)
+        session.leg.count_packets(session.connection.audio.packets())
         if now - session.connection.alive_at > (LOST_AFTER if session.is_connected else CONNECT_WITHIN):
             self._lose(session, "timeout", now)
         elif session.is_guest and self._host.find_call("call", session.call.id) is None:
@@ -225,6 +226,7 @@ class WebRtc:
             return
         now = self._now()
         session.connection.audio.flush()
+        session.leg.count_packets(session.connection.audio.packets())
         self._forget(session, reason)
         if session.is_guest or self._of(session.call):
             session.leg.ended(now)
@@ -239,8 +241,5 @@ class WebRtc:
     def _forget(self, session: Session, reason: str) -> None:
         del self._sessions[session.id]
         self._metrics.whip_ended.add(1, reason)
-        packets = session.connection.audio.packets()
-        del packets["received"]  # the plane counts each piece that it is given
-        self._metrics.packets.add_all(packets)
         log.info("webrtc session ended", call=session.call.id, leg=session.leg.id, reason=reason)
         self._group.create_task(session.connection.close(), name="webrtc close")

@@ -73,10 +73,10 @@ class TrackAudio:
         self._receiver.configure(types, event=None, comfort=frozenset())
 
     def packets(self) -> dict[str, int]:
-        """Packets by what became of them."""
+        """Packets by what became of them, as in a leg's ledger: received in time and once; lost, late ones included."""
         counts = self._receiver.counts
         return {
-            "received": int(self._lanes.received[0]),
+            "received": int(self._lanes.received[0]) - counts.late - counts.duplicate,
             "lost": counts.lost,
             "late": counts.late,
             "duplicate": counts.duplicate,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +34,9 @@ class FakeLeg:
     def push_pcm(self, samples: NDArray[np.int16], *, start: float, now: float) -> None:
         assert samples.dtype == np.int16
         self.pieces.append((start, samples))
+
+    def count_packets(self, packets: Mapping[str, int]) -> None:
+        self.packets = dict(packets)
 
     def ended(self, now: float) -> None:
         self.ended_at = now
