@@ -110,7 +110,8 @@ class Publisher:
         lag: dict[str, float] = {}
         for health in self._health.values():
             for group, n in health.lag.items():
-                lag[group] = lag.get(group, 0.0) + max(n, 0)  # -1: unknown
+                if n >= 0:  # -1: this Redis cannot tell
+                    lag[group] = lag.get(group, 0.0) + n
         return lag
 
     # --- what calls use ---

@@ -29,7 +29,7 @@ from bridge.caller.options import CallResult
 from bridge.demo.verdict import Event, compare, finals_of
 from tests.redis_server import RedisServer, free_port, is_installed
 
-from .house import ROOT, USUAL, Provider, Running, provider, service
+from .house import ROOT, STREAM, USUAL, Provider, Running, provider, service
 from .raw_sip import RawCall
 from .scenarios import WEASELS, Scenario, plain
 
@@ -301,6 +301,12 @@ def test_metrics_tell_a_redis_that_goes_and_comes_back(tmp_path: Path, redis_ser
         until(lambda: metric(running, "callbridge_outbox_queued") == 0, "what waited was not written")
         assert metric(running, "callbridge_redis_write_seconds_count") > 0
         assert only_call(running)[-1].type == "call.ended"
+        with redis_server.client() as client:
+            client.xgroup_create(STREAM, "billing", "0")
+            n = client.xlen(STREAM)
+            until(lambda: metric(running, 'callbridge_group_lag_events{group="billing"}') == n, "the lag is not told")
+            client.xreadgroup("billing", "a", {STREAM: ">"})
+            until(lambda: metric(running, 'callbridge_group_lag_events{group="billing"}') == 0, "it stays behind")
 
 
 def test_metrics_tell_provider_sessions_while_they_are_open(
