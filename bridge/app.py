@@ -26,7 +26,7 @@ from bridge.errors import ConfigError
 from bridge.history import History
 from bridge.ingress import INGRESSES
 from bridge.ingress.external import ExternalMedia
-from bridge.local_recogniser import local_recogniser
+from bridge.local_recogniser import local_recogniser, wants_local
 from bridge.log import configure
 from bridge.media.plane import Plane
 from bridge.metrics import Metrics
@@ -61,7 +61,7 @@ class Bridge:
         self.instance = settings.service.instance or f"{socket.gethostname()}-{os.getpid()}"
         self.metrics = Metrics(instance=self.instance, version=__version__)
         self._stop = asyncio.Event()
-        self._is_hard_stop = False
+        self._drain_s = settings.service.drain_s
         capacity = settings.service.max_legs + max(settings.service.max_legs // 10, 8)  # some are still closing
         self._plane = Plane(capacity=capacity, chunk_ms=settings.stt.chunk_ms, rtp=settings.rtp)
         self._sockets = MediaSockets(
@@ -121,9 +121,9 @@ class Bridge:
 
     def stop(self) -> None:
         """Begins the drain (SIGTERM, SIGINT). A second call ends the running calls at once."""
-        self._is_hard_stop = self._stop.is_set()
+        is_second = self._stop.is_set()
         self._stop.set()
-        if self._is_hard_stop:
+        if is_second:
             self.service.hurry()
 
     def reload(self, config: Path | None) -> None:
@@ -131,10 +131,13 @@ class Bridge:
         is wrong is told and changes nothing. New calls use it, running ones keep what they began with."""
         tables, problems = read_tables(config, os.environ)
         settings = check_settings(tables, problems)
+        if wants_local(settings) and not wants_local(self.settings):
+            problems.append("stt.local: starts with the service only")
         if problems:
             log.error("reload refused", n=len(problems), reason="; ".join(problems))
             return
         self.service.reload(settings)
+        self._drain_s = settings.service.drain_s
         configure(settings.log)
         log.info("reloaded", state="serving")
 
@@ -151,7 +154,8 @@ class Bridge:
 
     async def _run(self, ready: Callable[[], None]) -> None:
         await self._publisher.open()
-        async with local_recogniser(self.settings.stt, self.service.provide), self._drivers:
+        async with local_recogniser(self.settings) as tables, self._drivers:
+            self.service.provide(tables)
             edges = await self._open_edges()
             gc.collect()
             gc.freeze()  # what is alive now stays: the collector need not look at it again
@@ -197,7 +201,7 @@ class Bridge:
                 self._publisher.remember(call, ledgers)
 
     async def _drain(self) -> None:
-        if not await self.service.drain(self.settings.service.drain_s):
+        if not await self.service.drain(self._drain_s):
             await self.service.end_all("drain", END)
         if not await self._publisher.flush(asyncio.get_running_loop().time() + FLUSH):
             log.warning("outbox not empty", n=self._publisher.stats().queued, reason="kept in the spool")

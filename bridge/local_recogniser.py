@@ -6,31 +6,34 @@ import asyncio
 import contextlib
 import importlib.util
 import sys
-from collections.abc import AsyncIterator, Callable
-from dataclasses import replace
+from collections.abc import AsyncIterator
 
 import structlog
 
-from bridge.config import SttSettings
+from bridge.config import Settings
 from bridge.errors import ConfigError
+from bridge.service import ProviderTables, plan_settings
 
 START = 20.0  # s to load its model and open its port
 STOP = 5.0  # s before it is killed
 log = structlog.get_logger()
 
 
-def wants_local(settings: SttSettings) -> bool:
-    """Whether a recogniser must be started: `local` is used and nobody else's address is configured for it."""
-    used = "local" in (settings.provider, *settings.fallback)
-    return used and not settings.providers.get("local", {}).get("url")
+def wants_local(settings: Settings) -> bool:
+    """Whether a recogniser must be started: `local` is used, by all calls or by a route, and nobody else's address is
+    configured for it."""
+    plans = [settings.stt, *(plan_settings(route, settings, [], "route").stt for route in settings.route)]
+    return any(
+        "local" in (plan.provider, *plan.fallback) and not plan.providers.get("local", {}).get("url") for plan in plans
+    )
 
 
 @contextlib.asynccontextmanager
-async def local_recogniser(settings: SttSettings, provide: Callable[[SttSettings], None]) -> AsyncIterator[None]:
-    """Runs it for as long as the block lasts, and tells `provide` the settings with its address. Nothing happens where
-    nobody asks for it. Raises ConfigError when it does not come up."""
+async def local_recogniser(settings: Settings) -> AsyncIterator[ProviderTables]:
+    """Runs it for as long as the block lasts, and gives its address as a table for `with_tables`. Nothing is started
+    and the tables are empty where nobody asks for it. Raises ConfigError when it does not come up."""
     if not wants_local(settings):
-        yield
+        yield {}
         return
     if importlib.util.find_spec("pocketsphinx") is None:
         raise ConfigError(["stt.local: needs the extra `offline`: pip install 'callbridge[offline]'"])
@@ -50,9 +53,7 @@ async def local_recogniser(settings: SttSettings, provide: Callable[[SttSettings
     try:
         url = await _address(process)
         log.info("local recogniser runs", provider="local", state="up")
-        table = settings.providers.get("local", {}) | {"url": url}
-        provide(replace(settings, providers=settings.providers | {"local": table}))
-        yield
+        yield {"local": {"url": url}}
     finally:
         if process.returncode is None:
             process.terminate()

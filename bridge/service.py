@@ -36,6 +36,8 @@ COLLECT_AT_LATEST = 1800.0  # s
 COLLECT_BELOW = 0.15  # share of a tick: about 200 legs, a collection of some 20 ms
 LOOK_EVERY = 1.0  # s between two looks for calls that were forgotten
 MOST_LATE = 5  # ticks that may be missed before the beat starts anew
+ProviderTables = dict[str, dict[str, Any]]
+"Entries of `[stt.<name>]` by provider."
 T = TypeVar("T")
 log = structlog.get_logger()
 
@@ -73,6 +75,7 @@ class Service:
         self._store = store
         self._feeds = feeds
         self._redact = Redactor(settings.privacy)
+        self._provided: ProviderTables = {}
         self._calls: dict[str, Call] = {}
         self._timers: list[tuple[float, int, Timed]] = []
         self._armed = 0
@@ -272,11 +275,13 @@ class Service:
         limit = self._wiring.plane.capacity
         if service.max_legs > limit:
             service = replace(service, max_legs=limit)
-        self._settings = replace(now, service=service, stt=settings.stt, gate=settings.gate, route=settings.route)
+        stt = with_tables(settings.stt, self._provided)
+        self._settings = replace(now, service=service, stt=stt, gate=settings.gate, route=settings.route)
 
-    def provide(self, stt: SttSettings) -> None:
-        """`[stt]` with what was only known once a provider of our own ran."""
-        self._settings = replace(self._settings, stt=stt)
+    def provide(self, tables: ProviderTables) -> None:
+        """What was only known of `[stt.<name>]` once a provider of our own ran; outlives a reload."""
+        self._provided = tables
+        self._settings = replace(self._settings, stt=with_tables(self._settings.stt, tables))
 
     def hurry(self) -> None:
         """The second signal: running calls are not waited for any longer."""
@@ -354,6 +359,12 @@ def shown(event: Event, seq: int) -> Published:
         data=event.data,
         seq=seq,
     )
+
+
+def with_tables(stt: SttSettings, tables: ProviderTables) -> SttSettings:
+    """`stt` with further entries in the providers' own tables."""
+    merged = {name: stt.providers.get(name, {}) | table for name, table in tables.items()}
+    return replace(stt, providers=stt.providers | merged)
 
 
 def plan_for(offer: CallOffer, settings: Settings) -> CallPlan:

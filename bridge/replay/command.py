@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
 
 from bridge.config import Settings
+from bridge.local_recogniser import local_recogniser
 from bridge.publish import events
 from bridge.publish.events import Published
 from bridge.replay.recordings import Recording, load
 from bridge.replay.run import ReplayOptions, replay
 from bridge.replay.score import Score, Span, labels_of, segments_of
 from bridge.report import clock_time, event_json
+from bridge.service import with_tables
 
 
 class _Told:
@@ -54,7 +57,9 @@ async def run_replay(
     recordings = [load(path) for path in files]
     known = labels_of(labels) if labels is not None else {}
     told = _Told(tell, as_json=as_json)
-    await replay(recordings, settings, ReplayOptions(speed=speed), told)
+    async with local_recogniser(settings) as tables:
+        settings = dataclasses.replace(settings, stt=with_tables(settings.stt, tables))
+        await replay(recordings, settings, ReplayOptions(speed=speed), told)
     if labels is None:
         return
     score = Score()
