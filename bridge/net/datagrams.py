@@ -25,6 +25,7 @@ TIMESPEC = struct.Struct("qq")
 ANCILLARY_BYTES = socket.CMSG_SPACE(TIMESPEC.size)
 RECEIVE_BUFFER_BYTES = 256 * 1024  # about 300 datagrams of kernel memory: 6 s of one leg
 EPOLL_EVENTS = 4096  # sockets taken per pass
+MAPPED = "::ffff:"  # what Python writes before an IPv4 address on an IPv6 socket
 
 
 @dataclass(slots=True)
@@ -34,6 +35,18 @@ class MediaPort:
     port: int
     rtp: socket.socket
     rtcp: socket.socket
+
+
+def target_of(sock: socket.socket, address: tuple[str, int]) -> tuple[str, int]:
+    """`address` as `sock` takes it: an IPv6 socket that also serves IPv4 wants mapped addresses (RFC 4291 2.5.5.2)."""
+    if sock.family == socket.AF_INET6 and ":" not in address[0]:
+        return MAPPED + address[0], address[1]
+    return address
+
+
+def _plain(source: tuple[str, int]) -> tuple[str, int]:
+    """An IPv4 peer as its SDP names it, whatever socket it reached us by: a latch compares the two."""
+    return source[0].removeprefix(MAPPED), source[1]
 
 
 class MediaSockets:
@@ -124,6 +137,7 @@ class MediaSockets:
         sources: list[tuple[str, int]] = []
         rtcp: list[int] = []
         views, unpack, taken = self._views, TIMESPEC.unpack, 0
+        is_v4 = self._family == socket.AF_INET
         for fd, _ in ready[: len(views)]:
             row, is_rtcp, sock = self._rows[fd]
             try:
@@ -141,7 +155,7 @@ class MediaSockets:
                 rtcp.append(taken)
             rows.append(row)
             lengths.append(length)
-            sources.append(source[:2])
+            sources.append(source[:2] if is_v4 else _plain(source))
             taken += 1
         return Arrivals(self._buffer, rows, lengths, times, sources, rtcp)
 

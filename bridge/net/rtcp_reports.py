@@ -12,7 +12,7 @@ import structlog
 
 from bridge.errors import MalformedPacket
 from bridge.model import POSITION_HZ
-from bridge.net.datagrams import MediaPort
+from bridge.net.datagrams import MediaPort, target_of
 from bridge.rtp.lanes import Lanes
 from bridge.rtp.rtcp import Goodbye, ReceiverReport, ReportBlock, SenderReport, parse_rtcp, report_datagram
 from bridge.rtp.rtcp_timing import LastSenderReport, Reception, report_block, report_interval
@@ -127,7 +127,7 @@ class RtcpReports:
         try:
             if reporter.srtp is not None:
                 data = reporter.srtp.protect_rtcp(data)
-            sock.sendto(data, reporter.target)
+            sock.sendto(data, target_of(sock, reporter.target))
         except (OSError, OverflowError, ValueError) as error:  # one leg's bad target or key must not stop the tick
             log.debug("rtcp not sent", reason=str(error))
 

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from bridge.errors import CapacityError
-from bridge.net.datagrams import MediaSockets
+from bridge.net.datagrams import MediaSockets, target_of
 
 FIRST = 45600
 
@@ -83,4 +83,22 @@ def test_ports_that_somebody_else_holds_are_passed_over(sockets: MediaSockets) -
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
         other.bind(("127.0.0.1", FIRST + 1))
         assert sockets.open_pair().port != FIRST
+    sockets.close()
+
+
+def test_an_ipv4_peer_of_an_ipv6_socket_is_known_by_its_own_address_and_can_be_answered() -> None:
+    sockets = MediaSockets(bind="::", first=FIRST + 40, last=FIRST + 49, capacity=4)
+    try:
+        pair = sockets.open_pair()
+    except CapacityError:
+        pytest.skip("no IPv6 on this machine")
+    sockets.attach(pair, 0)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
+        peer.bind(("127.0.0.1", 0))
+        peer.settimeout(2)
+        peer.sendto(b"rtp", ("127.0.0.1", pair.port))
+        (batch,) = list(sockets.read())
+        assert batch.sources == [peer.getsockname()]
+        pair.rtcp.sendto(b"report", target_of(pair.rtcp, batch.sources[0]))
+        assert peer.recv(100) == b"report"
     sockets.close()
