@@ -50,9 +50,16 @@ $(WERIFT)/node_modules/werift:
 	@command -v npm >/dev/null || exit 0; mkdir -p $(WERIFT) && \
 		npm install --silent --no-audit --no-fund --prefix $(WERIFT) werift@0.25.2 >/dev/null 2>&1 || true
 
-tests: install $(WERIFT)/node_modules/werift
+# A second SIP stack as a test peer, in an environment of its own; where it cannot be had, its tests say so.
+PJSUA := $(abspath $(VENV)/pjsua)
+$(PJSUA): | $(STAMP)
+	@$(BIN)/python -m venv $(PJSUA).part && $(PJSUA).part/bin/python -m pip install --quiet \
+		--disable-pip-version-check --only-binary :all: pjsua2-python==2.15.1.post1 >/dev/null 2>&1 && \
+		mv $(PJSUA).part $(PJSUA) || rm -rf $(PJSUA).part
+
+tests: install $(WERIFT)/node_modules/werift $(PJSUA)
 	$(BIN)/coverage erase
-	WERIFT=$(WERIFT) $(BIN)/pytest -m "not soak and not bench" --cov --cov-report=term:skip-covered
+	WERIFT=$(WERIFT) PJSUA=$$(test -d $(PJSUA) && echo $(PJSUA)) $(BIN)/pytest -m "not soak and not bench" --cov --cov-report=term:skip-covered
 
 format: install
 	$(BIN)/ruff check --fix .

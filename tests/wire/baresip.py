@@ -11,6 +11,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 BARESIP = shutil.which("baresip")
 MODULES = next((path for path in Path("/usr/lib").glob("**/baresip/modules") if path.is_dir()), None)
 CONFIG = """
@@ -45,14 +48,17 @@ class Baresip:
 
 
 @asynccontextmanager
-async def running(folder: Path, codec: str, *, account: str = "") -> AsyncIterator[Baresip]:
-    """`codec` as baresip names it, such as `PCMU/8000/1`; `account`: further parameters of the one account."""
+async def running(
+    folder: Path, codec: str, *, account: str = "", user: str = "alice", samples: NDArray[np.int16] | None = None
+) -> AsyncIterator[Baresip]:
+    """`codec` as baresip names it, such as `PCMU/8000/1`; `account`: further parameters of the one account; `samples`:
+    what it says, mono at the codec's own rate, else a tone."""
     assert BARESIP is not None
-    wav, port = folder / "tone.wav", _free_port()
+    wav, port = folder / "says.wav", _free_port()
     _, rate_hz, channels = codec.split("/")
-    _write_tone(wav, int(rate_hz), int(channels))
+    write_wav(wav, tone(int(rate_hz)) if samples is None else samples, int(rate_hz), int(channels))
     (folder / "config").write_text(CONFIG.format(wav=wav, modules=MODULES, port=port))
-    (folder / "accounts").write_text(f"<sip:alice@127.0.0.1;transport=udp>;regint=0;audio_codecs={codec}{account}\n")
+    (folder / "accounts").write_text(f"<sip:{user}@127.0.0.1;transport=udp>;regint=0;audio_codecs={codec}{account}\n")
     process = await asyncio.create_subprocess_exec(
         BARESIP, "-f", str(folder), stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL
     )
@@ -81,10 +87,15 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _write_tone(path: Path, rate_hz: int, channels: int) -> None:
-    """baresip's aufile does not resample: the file must be at the codec's own rate."""
+def tone(rate_hz: int) -> NDArray[np.int16]:
+    """Ten seconds."""
+    return np.tile(np.array([4096, -4096], np.int16), 5 * rate_hz)
+
+
+def write_wav(path: Path, samples: NDArray[np.int16], rate_hz: int, channels: int) -> None:
+    """baresip's aufile does not resample: the file must be at the codec's own rate, with its channels."""
     with wave.open(str(path), "wb") as file:
         file.setnchannels(channels)
         file.setsampwidth(2)
         file.setframerate(rate_hz)
-        file.writeframes(b"\x00\x10\x00\xf0" * (10 * rate_hz))
+        file.writeframes(samples.repeat(channels).astype("<i2").tobytes())
