@@ -29,7 +29,7 @@ from bridge.net.datagrams import MediaPort
 from bridge.publish import events
 from bridge.publish.events import Event
 from bridge.rtp.frames import PayloadType
-from bridge.rtp.srtp import SrtpReceiver
+from bridge.rtp.srtp import SrtpKeys, SrtpReceiver
 from bridge.stt.events import Final, Finalized, Finished, Interim, Lost, Restored, SttEvent
 from bridge.wiring import Party, Wiring
 from rtpcodecs.telephone_event import parse as parse_event
@@ -59,6 +59,8 @@ class Leg:
         self._sources: dict[Cause, set[str]] = {Cause.HOLD: set(), Cause.MUTE: set(), Cause.PAUSED: set()}
         if offer.on_hold:
             self._sources[Cause.HOLD].add("signalling")
+        self._srtp_keys: SrtpKeys | None = None
+        self._srtp: SrtpReceiver | None = None
         self._row = -1
         self._zero = 0.0
         self._started_at = 0.0
@@ -203,6 +205,9 @@ class Leg:
             self._receive(media)
 
     def _receive(self, media: MediaOffer) -> None:
+        if media.srtp != self._srtp_keys:  # the same key goes on with its packet index, which only time has taught us
+            self._srtp_keys = media.srtp
+            self._srtp = SrtpReceiver(media.srtp) if media.srtp is not None else None
         types = {entry.payload_type: PayloadType(entry.codec, entry.fmtp) for entry in media.formats}
         self._wiring.plane.receive_rtp(
             self._row,
@@ -210,7 +215,7 @@ class Leg:
             event=media.telephone_event,
             comfort=media.comfort_noise,
             remote=media.remote,
-            srtp=SrtpReceiver(media.srtp) if media.srtp is not None else None,
+            srtp=self._srtp,
         )
         self._wiring.reports.media_changed(
             self._row, _rtcp_target(media), is_muxed=media.rtcp_mux, own_keys=media.srtp_own

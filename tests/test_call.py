@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -20,6 +21,8 @@ from bridge.model import AudioFormat
 from bridge.net.datagrams import MediaSockets
 from bridge.net.rtcp_reports import RtcpReports
 from bridge.publish.events import Event, Published
+from bridge.rtp.packet import RtpPacket
+from bridge.rtp.srtp import SrtpSender, fresh_keys
 from bridge.service import Health, Service
 from bridge.stt.events import Finished, SttEvent
 from bridge.stt.ledger import SttLedger
@@ -235,3 +238,19 @@ def test_a_leg_that_fails_in_the_tick_takes_its_peer_off_the_line_when_it_was_th
 
 def _fail(*_: object) -> None:
     raise RuntimeError("a bug in one leg")
+
+
+def test_a_repeated_offer_does_not_make_a_secure_leg_deaf_once_its_sequence_numbers_have_wrapped(house: House) -> None:
+    keys = fresh_keys("AES_CM_128_HMAC_SHA1_80", lambda n: bytes(range(n)))
+    media = MediaOffer((PCMU,), srtp=keys)
+    call = house.service.open_call(CallOffer("sip", (LegOffer(media=media),)), house.control, house.now)
+    call.answered(house.now)
+    sender = SrtpSender(keys)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
+        for n in range(60):
+            if n == 40:
+                call.legs[0].media_changed(replace(media), house.now)  # a session refresh, say
+            packet = RtpPacket(0, (65520 + n) & 0xFFFF, n * 160, 7, bytes(160))
+            peer.sendto(sender.protect(packet.build()), call.legs[0].local)
+            house.run(0.02)
+    assert call.ledgers(house.now)["leg1"]["packets"] == {"received": 60, "lost": 0, "late": 0, "duplicate": 0}
