@@ -74,6 +74,9 @@ soak: install debian-test
 lock:
 	uv pip compile --quiet --universal --python-version 3.11 --extra dev --extra offline --no-emit-index-url \
 		--no-header --generate-hashes pyproject.toml --output-file requirements.lock
+	sed -n 's/^\([a-z0-9.-]*==[^ ]*\)\(.*\)\\$$/\1\2/p' requirements.lock > $(VENV)/constraints.txt
+	uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url --no-header --no-annotate \
+		--generate-hashes --constraint $(VENV)/constraints.txt pyproject.toml --output-file deploy/docker/requirements.lock
 
 clean:
 	rm -rf $(VENV) bench-out .coverage .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
