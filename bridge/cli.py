@@ -14,7 +14,7 @@ import typer
 
 from bridge import __version__
 from bridge.config import LogSettings, Settings, parse, read_tables
-from bridge.errors import BridgeError, ConfigError
+from bridge.errors import BridgeError, ConfigError, SinkError
 
 app = typer.Typer(
     help="Phone calls in, words in Redis Streams out - without paying for hold music.",
@@ -262,6 +262,8 @@ def report_call(
     config: ConfigFile = None,
 ) -> None:
     """Ledger, lanes and transcript of one call, from Redis."""
+    from redis.exceptions import RedisError
+
     from bridge import report
     from bridge.web.report_html import as_html
 
@@ -276,7 +278,10 @@ def report_call(
         raise ConfigError([f"--format {form}: must be one of {', '.join(renderers)}"])
 
     async def main() -> None:
-        found = await report.read(redis.url, call, prefix=redis.prefix, partitions=redis.partitions)
+        try:
+            found = await report.read(redis.url, call, prefix=redis.prefix, partitions=redis.partitions)
+        except (RedisError, OSError) as error:
+            raise SinkError(f"redis.url: not reachable: {type(error).__name__}") from None
         if found is None:
             typer.echo(f"callbridge: no call {call} in Redis", err=True)
             raise typer.Exit(FAILED)

@@ -46,7 +46,7 @@ def scrub(_: Any, __: str, event: structlog.typing.EventDict) -> structlog.typin
 
 
 def configure(settings: LogSettings) -> None:
-    """Sets up the process's logging; once, by the composition root."""
+    """Sets up the process's logging; by the composition root, at the start and again when the settings are re-read."""
     on_terminal = settings.format == "text" or (settings.format == "auto" and sys.stderr.isatty())
     render: Any = structlog.dev.ConsoleRenderer() if on_terminal else structlog.processors.JSONRenderer()
     structlog.configure(
@@ -60,6 +60,6 @@ def configure(settings: LogSettings) -> None:
         ],
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, settings.level.upper())),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-        cache_logger_on_first_use=True,
+        cache_logger_on_first_use=False,  # a cached one would keep its level through a reload
     )
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(name)s %(message)s")
