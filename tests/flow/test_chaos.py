@@ -126,8 +126,8 @@ def test_no_call_is_disturbed_by_what_redis_does(stormy: Outcome) -> None:
 
 DROPPED = plain(TWO)
 N_DROPPED = 6  # of each provider
-CUT = plain(((0.3, WEASELS),), cut_at=0.3 + 2.3)  # in the middle of `phone`
-BEFORE_CUT = ("Weasels", "have", "eaten", "our")
+CUT = plain(((0.3, WEASELS),), cut_at=0.3 + 1.7)  # in the middle of `eaten`
+BEFORE_CUT = ("Weasels", "have")
 N_CUT = 50  # of each provider
 
 
@@ -159,7 +159,7 @@ async def break_off(running: Running, redis: RedisServer, providers: dict[str, S
         }
     await asyncio.sleep(0.5)
     async with asyncio.TaskGroup() as group:
-        cut = {name: group.create_task(play(running, CUT, calls=N_CUT, rate=12, to=name)) for name in providers}
+        cut = {name: group.create_task(play(running, CUT, calls=N_CUT, rate=11, to=name)) for name in providers}
     n_calls = len(providers) * (N_DROPPED + N_CUT)
     await asyncio.to_thread(running.collect, n_calls)
     streams = Streams.read(redis.url)
@@ -252,9 +252,9 @@ async def kill_in_mid_speech(running: Running, redis: RedisServer, seen: list[Se
     async with asyncio.TaskGroup() as group:
         watching = group.create_task(watch(running.http, seen))
         calls = group.create_task(play(running, STORM, calls=N_KILLED, rate=20))
-        await asyncio.sleep(2.5)
+        await asyncio.sleep(2.0)
         redis.pause()
-        await asyncio.sleep(3.5)
+        await asyncio.sleep(2.5)
         os.kill(running.process.pid, signal.SIGKILL)
         at = monotonic()
         calls.cancel()
