@@ -33,8 +33,12 @@ class Withheld:
     _open_ended: list[tuple[int, Cause]] = field(default_factory=list)
 
     def closed(self, position: int, cause: Cause) -> None:
-        """From `position` on nothing is sent, because of `cause`."""
-        self._open_ended.append((position, cause))
+        """From `position` on nothing is sent, because of `cause`. What no pre-roll can reach any more is settled."""
+        stretches = self._open_ended
+        stretches.append((position, cause))
+        while len(stretches) > 1 and stretches[1][0] <= position - HISTORY:
+            start, settled = stretches.pop(0)
+            self.totals[settled] += max(stretches[0][0] - start, 0)
 
     def opened(self, position: int) -> None:
         """From `position` on all is sent; what lies behind it (pre-roll) was not withheld after all."""
