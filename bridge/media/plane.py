@@ -62,6 +62,8 @@ class Plane:
         "Plain RTP of a G.711 leg: its ordinary packets may take the batch path."
         self._sent_to = np.zeros(capacity, np.int64)
         self._sources: list[tuple[str, int] | None] = [None] * capacity
+        self._ordinary_at = np.zeros(capacity)
+        "Arrival of the last packet that took the batch path: of those the latch learns only here."
         self._is_absent = np.zeros(capacity, bool)
         self._waiting: set[int] = set()
         self._out: list[Output] = []
@@ -88,6 +90,7 @@ class Plane:
         self._hearing.reached[row] = self._sent_to[row] = 0
         self._is_batched[row] = self._is_absent[row] = False
         self._sources[row] = None
+        self._ordinary_at[row] = 0.0
         self._hearing.kind[row] = kind_of(audio)
         self._is_live[row] = True
         changes = self.gates.open_leg(row, gate, 0)
@@ -258,7 +261,7 @@ class Plane:
         lanes.timestamp[rows] = (lanes.timestamp[rows] + units) & 0xFFFFFFFF
         lanes.position[rows] += units
         lanes.received[rows] += 1
-        lanes.last_arrival[rows] = times
+        lanes.last_arrival[rows] = self._ordinary_at[rows] = times
         lanes.note_offsets(rows, offsets)
 
     def _take(self, row: int, data: bytes, source: tuple[str, int], arrival: float, came_on_rtcp: bool) -> None:
@@ -267,7 +270,9 @@ class Plane:
             return
         try:
             if came_on_rtcp or is_rtcp(data):
-                self.on_rtcp(row, track.srtp.unprotect_rtcp(data, arrival) if track.srtp else data, source, arrival)
+                plain = track.srtp.unprotect_rtcp(data, arrival) if track.srtp else data
+                if track.srtp or track.latch.admits_rtcp(source):
+                    self.on_rtcp(row, plain, source, arrival)
                 return
             packet = parse_rtp(track.srtp.unprotect(data, arrival) if track.srtp else data)
         except MalformedPacket:
@@ -276,6 +281,7 @@ class Plane:
         if not track.receiver.knows(packet.payload_type) and source != track.latch.source:
             track.malformed += 1
             return
+        track.latch.heard(float(self._ordinary_at[row]))
         if not track.latch.admits(source, arrival):
             return
         self._sources[row] = track.latch.source

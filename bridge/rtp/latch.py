@@ -9,7 +9,8 @@ REBIND_AFTER = 2.0  # s without packets before another port of the same host is 
 class Latch:
     """The source of one leg's RTP.
 
-    The first packet after signalling gives the source; a packet from the signalled host replaces a latch on another.
+    The first packet after signalling gives the source; a packet from the signalled host replaces a latch on another
+    host, one from the very address that was signalled a latch on anything.
     Afterwards only signalling (`reopen`) lets a new host in. `foreign` counts what was turned away.
     """
 
@@ -26,6 +27,10 @@ class Latch:
             self._may_move = True
         self._signalled = signalled
 
+    def heard(self, at: float) -> None:
+        """Packets of the present source came until `at` that `admits` was not asked about."""
+        self._last = max(self._last, at)
+
     def admits(self, source: Address, now: float) -> bool:
         """Whether a valid packet from `source` belongs to this leg; may move the latch."""
         if source == self.source:
@@ -39,9 +44,17 @@ class Latch:
         self.foreign += 1
         return False
 
+    def admits_rtcp(self, source: Address) -> bool:
+        """Whether unprotected RTCP from `source` is believed: its port may be any, its host must be known."""
+        hosts = {address[0] for address in (self.source, self._signalled) if address is not None}
+        if self.source is None or source[0] in hosts:
+            return True
+        self.foreign += 1
+        return False
+
     def _may_take_over(self, source: Address, now: float) -> bool:
         assert self.source is not None
-        if self._may_move:
+        if self._may_move or source == self._signalled:
             return True
         signalled = self._signalled
         if signalled is not None and self.source[0] != signalled[0] and source[0] == signalled[0]:

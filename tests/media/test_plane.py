@@ -194,6 +194,31 @@ def test_a_stranger_cannot_take_over_a_running_stream() -> None:
     assert plane.books(row).foreign == 49
 
 
+def test_another_port_of_the_same_host_cannot_take_over_a_stream_that_has_long_been_running() -> None:
+    plane, row = plane_with_leg()
+    sent = stream(Sender(), 200)
+    neighbour = Sender(ssrc=666, rng=np.random.default_rng(6))
+    for at, datagram in sent:
+        plane.push(arrivals([(row, datagram, at)]))
+        if at > 103.0:  # by far longer than the pause after which another port is believed
+            plane.push(arrivals([(row, neighbour.packet(), at + 0.001)], (SOURCE[0], SOURCE[1] + 2)))
+        plane.tick(at + 0.005)
+    assert plane.books(row).foreign == 50
+    assert plane.books(row).received_s == pytest.approx(4.0)
+
+
+def test_rtcp_of_a_stranger_is_not_believed() -> None:
+    plane, row = plane_with_leg()
+    reports: list[tuple[str, int]] = []
+    plane.on_rtcp = lambda _, __, source, ___: reports.append(source)
+    plane.push(arrivals([(row, Sender().packet(), 100.02)]))
+    report = bytes((0x80, 201, 0, 1, 0, 0, 0, 1))
+    for source in (("203.0.113.9", 1), (SOURCE[0], SOURCE[1] + 1)):
+        plane.push(arrivals([(row, report, 100.03)], source))
+    assert reports == [(SOURCE[0], SOURCE[1] + 1)]
+    assert plane.books(row).foreign == 1
+
+
 def test_hold_by_signalling_withholds_from_the_next_sample_and_resume_sends_no_pre_roll_of_it() -> None:
     plane, row = plane_with_leg(GateSettings(mode="hold"))
     sender = Sender()

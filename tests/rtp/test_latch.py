@@ -44,3 +44,30 @@ def test_another_port_of_the_same_host_is_believed_only_after_a_pause() -> None:
     latch.admits(SIGNALLED, 0.0)
     assert not latch.admits(BEHIND_NAT, 0.02)
     assert latch.admits(BEHIND_NAT, 0.02 + REBIND_AFTER)
+
+
+def test_the_pause_is_one_only_if_no_packet_came_by_another_way() -> None:
+    latch = Latch(None)
+    latch.admits(SIGNALLED, 0.0)
+    latch.heard(5.0)
+    assert not latch.admits(BEHIND_NAT, 5.02)
+    latch.heard(4.0)
+    assert not latch.admits(BEHIND_NAT, 4.99 + REBIND_AFTER)
+    assert latch.admits(BEHIND_NAT, 5.0 + REBIND_AFTER + 0.01)
+
+
+def test_the_very_address_that_was_signalled_replaces_another_port_of_its_host() -> None:
+    latch = Latch(SIGNALLED)
+    assert latch.admits(BEHIND_NAT, 0.0)  # what is left of another call of the same SBC
+    assert latch.admits(SIGNALLED, 0.02)
+    assert not latch.admits(BEHIND_NAT, 0.04)
+
+
+def test_rtcp_is_believed_of_any_port_of_a_known_host_only() -> None:
+    latch = Latch(SIGNALLED)
+    assert latch.admits_rtcp(STRANGER), "nobody is known yet"
+    latch.admits(("192.0.2.7", 9), 0.0)
+    assert latch.admits_rtcp(("192.0.2.7", 10))
+    assert latch.admits_rtcp(BEHIND_NAT)
+    assert not latch.admits_rtcp(STRANGER)
+    assert latch.foreign == 1
