@@ -39,6 +39,17 @@ class CallPlan:
     labels: dict[str, str]
 
 
+@dataclass(slots=True)
+class Backstop:
+    """The last timer of a call. It outlives most calls by far: once the call is over it holds nothing of it."""
+
+    call: Call | None
+
+    def handle_timer(self, now: float) -> None:
+        if self.call is not None:
+            self.call.give_up(now)
+
+
 class Call:
     """See the module. Synchronous; `now` is monotonic seconds."""
 
@@ -67,6 +78,7 @@ class Call:
         self._zero: float | None = None
         self._ended_at: float | None = None
         self._reason = ""
+        self._backstop = Backstop(None)
         self.is_over = False
         try:
             for leg in offer.legs:
@@ -169,12 +181,11 @@ class Call:
 
     def _close_legs(self, now: float) -> None:
         """The last audio goes out, then the end of each stream."""
-        self._wiring.arm(self, self._last_words_by(now))
+        if not self.is_over:
+            self._backstop.call = self
+            self._wiring.arm(self._backstop, now + self._plan.stt.replay_s + CLOSING)
         for leg in self._legs:
             leg.close(now)
-
-    def _last_words_by(self, ended_at: float) -> float:
-        return ended_at + self._plan.stt.replay_s + CLOSING
 
     def give_up(self, now: float) -> None:
         """Last words are waited for no longer: whatever turns are open end, and `call.ended` follows."""
@@ -207,15 +218,11 @@ class Call:
         elif all(other.is_done for other in self._legs):
             self._finish(now)
 
-    def handle_timer(self, now: float) -> None:
-        """Last words were waited for long enough."""
-        if self._ended_at is not None and now >= self._last_words_by(self._ended_at):
-            self.give_up(now)
-
     def _finish(self, now: float) -> None:
         if self.is_over:
             return
         self.is_over = True
+        self._backstop.call = None
         if self._zero is not None:
             assert self._ended_at is not None
             duration = self._ended_at - self._zero

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import weakref
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -157,6 +159,20 @@ def test_a_provider_that_never_answers_does_not_keep_a_call_for_ever(house: Hous
     assert house.types()[-1] == "call.ended"
     assert house.events[-1].data["legs"]["leg1"]["lost_s"] == pytest.approx(1.0, abs=0.03)
     assert house.service.list() == []
+
+
+def test_a_call_that_is_over_is_not_kept_by_its_timers(house: House) -> None:
+    line = spoken_to(house)
+    (call,) = house.service._calls.values()
+    kept = weakref.ref(call)
+    del call
+    line.say("bye", house.now)
+    house.lines.clear()
+    del line
+    house.run(1.0)
+    gc.collect()
+    assert house.types()[-1] == "call.ended"
+    assert kept() is None
 
 
 async def test_a_drain_that_cannot_wait_ends_every_call_and_its_turns(house: House) -> None:
