@@ -61,13 +61,15 @@ class Ears:
         self._swing = np.full(capacity, SWING, np.float32)
         self._score = np.zeros(capacity, np.float32)
         self._music = np.zeros(capacity, np.bool_)
+        self._steady_dbfs = np.zeros(capacity, np.float32)
+        self._steady_run = np.zeros(capacity, np.int32)  # frames that the level has stayed close to it
         self._tones = Tones(capacity)
 
     def reset(self, row: int) -> None:
         """A new leg in this row, or one that was absent for longer than about 0.2 s."""
         self._silero.reset(row)
         self._frames[row] = 0
-        self._gap_run[row] = self._since_reset[row] = 0
+        self._gap_run[row] = self._since_reset[row] = self._steady_run[row] = 0
         self._loudest[row] = FAINTEST
         self._bed[row] = NO_BED - 1.0
         self._swing[row], self._score[row] = SWING, 0.0
@@ -79,7 +81,6 @@ class Ears:
         slot = self._slot[rows] = (self._slot[rows] + 1) % RING
         self._frames[rows, slot] = frames
         audio = frames * (np.float32(1.0) / FULL_SCALE)
-        peak = np.maximum(frames.max(axis=1), -(frames.min(axis=1).astype(np.int32)))
         power = np.einsum("ij,ij->i", audio, audio) / np.float32(FRAME)
         level: Floats = 10.0 * np.log10(power + np.float32(1e-12))
         speech = self._hear_speech(rows, audio, level)
@@ -91,7 +92,8 @@ class Ears:
         self._bed[rows] = np.where(sounding, bed + at.BED_RATE * (level - bed), self._bed[rows])
         tone = self._tones.hear(rows, audio, level, sounding, gap, self._music[rows])
         music = self._hear_music(rows, speech, level, sounding=sounding & ~tone) & ~tone
-        return Heard(rows, speech, level, peak <= at.ZERO, music, tone, gap, louder, level < bed - at.FAINT_DB, again)
+        faint = level < bed - at.FAINT_DB
+        return Heard(rows, speech, level, _is_digital(frames, level), music, tone, gap, louder, faint, again)
 
     def _hear_speech(self, rows: Rows, audio: Floats, level: Floats) -> Floats:
         """A leg on which all is faint is heard louder; what is quiet to everybody is not heard at all."""
@@ -101,12 +103,21 @@ class Ears:
         if gain_db.any():
             audio = audio * (10.0 ** (gain_db / 20.0)).astype(np.float32)[:, None]
         speech = np.zeros(rows.size, np.float32)
-        doubtful = level >= at.SKIP_DBFS
-        if doubtful.all():
-            return self._silero.speech(rows, audio)
+        doubtful = (level >= at.SKIP_DBFS) & ~self._is_hiss(rows, level)
         self._silero.skip(rows[~doubtful], audio[~doubtful])
         speech[doubtful] = self._silero.speech(rows[doubtful], audio[doubtful])
+        self._steady_run[rows[speech >= at.HISS_SPEECH]] = 0
         return speech
+
+    def _is_hiss(self, rows: Rows, level: Floats) -> Flags:
+        """Faint, and for a while of a level that no voice keeps: the line itself. Heard again with the first frame that
+        moves."""
+        slow = self._steady_dbfs[rows]
+        stays = (level < at.HISS_DBFS) & (np.abs(level - slow) < at.HISS_SWING_DB)
+        self._steady_dbfs[rows] = np.where(stays, slow + at.HISS_RATE * (level - slow), level)
+        run = self._steady_run[rows] = np.where(stays, self._steady_run[rows] + 1, 0)
+        hiss: Flags = run >= at.HISS_FRAMES
+        return hiss
 
     def _rest(self, rows: Rows, gap: Flags) -> dict[int, Floats]:
         """A pause empties the recurrent state. After music or tones its last answers are not trusted: heard again."""
@@ -121,16 +132,13 @@ class Ears:
 
     def _hear_again(self, rows: Rows) -> dict[int, Floats]:
         """The last frames of these rows from an empty state, begun at several points: music before a word fills it
-        again within a second. The best of the answers; leaves the state empty."""
+        again within a second. The best of the answers."""
+        age = np.arange(at.AGAIN_FRAMES, -1, -1)[:, None]
+        audio = self._frames[rows, (self._slot[rows] - age) % RING] * (np.float32(1.0) / FULL_SCALE)
         best = np.zeros((at.AGAIN_FRAMES, rows.size), np.float32)
         for begin in at.AGAIN_BEGINS:
-            self._silero.forget(rows)
-            for n in range(begin, at.AGAIN_FRAMES):
-                slot = (self._slot[rows] - at.AGAIN_FRAMES + 1 + n) % RING
-                p = self._silero.speech(rows, self._frames[rows, slot] * (np.float32(1.0) / FULL_SCALE))
-                if n >= begin + at.AGAIN_BLIND:
-                    best[n] = np.maximum(best[n], p)
-        self._silero.forget(rows)
+            p = self._silero.afresh(audio[begin:])[1:]
+            np.maximum(best[begin + at.AGAIN_BLIND :], p[at.AGAIN_BLIND :], out=best[begin + at.AGAIN_BLIND :])
         return {int(row): best[:, n] for n, row in enumerate(rows)}
 
     def _hear_music(self, rows: Rows, speech: Floats, level: Floats, *, sounding: Flags) -> Flags:
@@ -145,3 +153,10 @@ class Ears:
         music: Flags = score >= np.where(self._music[rows], at.MUSIC_OFF, at.MUSIC_ON)
         self._music[rows] = music
         return music
+
+
+def _is_digital(frames: NDArray[np.int16], level: Floats) -> Flags:
+    digital: Flags = level < at.ZERO_DBFS
+    if digital.any():
+        digital[digital] = (np.abs(frames[digital]) <= at.ZERO).all(axis=1)
+    return digital

@@ -225,7 +225,8 @@ class Gates:
         speech, level = self._past[0, row, order], self._past[1, row, order]
         hints = np.flatnonzero(speech > at.HINT)
         first = int(hints[-1]) if hints.size else at.ON_FRAMES - 1
-        floor = max(float(np.nanpercentile(level, 10)), NOTHING_DBFS)
+        known = np.sort(level[~np.isnan(level)])
+        floor = max(float(known[len(known) // 10]), NOTHING_DBFS)
         rising = level > max(floor + at.RISE_DB, at.GAP_DBFS)
         if is_doubtful:
             rising &= [bool(int(self._louder[row]) >> n & 1) for n in range(at.LOOKBACK_FRAMES)]

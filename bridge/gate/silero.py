@@ -56,11 +56,25 @@ class Silero:
         """Probability of speech in each row's next frame. `audio` [k, 256], full scale 1.0."""
         if not rows.size:
             return np.zeros(0, np.float32)
-        padded = np.empty((rows.size, CONTEXT + FRAME + CONTEXT), np.float32)
-        padded[:, :CONTEXT] = self._context[rows]
-        padded[:, CONTEXT : CONTEXT + FRAME] = audio
-        padded[:, CONTEXT + FRAME :] = audio[:, -2 : -2 - CONTEXT : -1]  # mirrored, as the network was trained
-        inputs = {"audio": padded, "h": self._hidden[rows], "c": self._cell[rows]}
+        inputs = {"audio": _window(self._context[rows], audio), "h": self._hidden[rows], "c": self._cell[rows]}
         p, self._hidden[rows], self._cell[rows] = self._session.run(None, inputs)
         self.skip(rows, audio)
         return np.asarray(p[:, 0], np.float32)
+
+    def afresh(self, audio: Floats) -> Floats:
+        """Probabilities [T, k] of T successive frames of k legs, `audio` [T, k, 256], by an empty state. The first
+        frame is context only and answers 0. No leg's own state is touched."""
+        n_frames, n_legs, _ = audio.shape
+        empty = np.zeros((n_legs, HIDDEN), np.float32)
+        window = _window(audio[:-1, :, -CONTEXT:].reshape(-1, CONTEXT), audio[1:].reshape(-1, FRAME))
+        p, _, _ = self._session.run(None, {"audio": window, "h": empty, "c": empty})
+        return np.concatenate([np.zeros((1, n_legs), np.float32), p.reshape(n_frames - 1, n_legs)])
+
+
+def _window(context: Floats, audio: Floats) -> Floats:
+    """What the network sees of a frame: the end of the one before, and its own end mirrored, as it was trained."""
+    padded = np.empty((len(audio), CONTEXT + FRAME + CONTEXT), np.float32)
+    padded[:, :CONTEXT] = context
+    padded[:, CONTEXT : CONTEXT + FRAME] = audio
+    padded[:, CONTEXT + FRAME :] = audio[:, -2 : -2 - CONTEXT : -1]
+    return padded

@@ -7,8 +7,13 @@ from __future__ import annotations
 
 # Digital silence
 ZERO = 8  # |sample|; A-law's zero decodes to +8 or -8, mu-law's to 0
+ZERO_DBFS = -71.0  # samples of 8 make -72.2: what is louder need not be looked at sample by sample
 SKIP_DBFS = -60.0  # below this no speech is intelligible, and Silero says nothing: the model is not run
-
+HISS_DBFS = -46.0  # nor where a line's noise below this ...
+HISS_SWING_DB = 2.0  # ... stays so close (32 ms of white noise wander by 0.4 dB, a syllable by 10) to its mean of ...
+HISS_RATE = 0.1  # ... 0.3 s (share of the newest frame in it) ...
+HISS_FRAMES = 8  # ... for 0.25 s and the model has said ...
+HISS_SPEECH = 0.1  # ... that it hears nothing in it
 # Speech
 SPEECH_ON = 0.5  # Silero's own threshold
 SPEECH_KEEP = 0.35  # and its negative one: between words the probability sags
@@ -68,6 +73,7 @@ FAINT_DB = 15.0  # a voice that answers is not so far below the music that it fo
 
 # Tones
 TONE_PURITY = 0.97  # share of the band's energy in one or two lines
+TONE_PEAKED = 0.15  # sum of squares of the bins' shares; two equal lines halfway between bins still make 0.23
 TONE_SECOND_SHARE = 0.03  # below that there is one line
 TONE_FRAMES = 8  # 256 ms in one place, pauses left out: vowels and notes move on
 TONE_DRIFT_HZ = 10.0  # two lines 40 Hz apart (US ringback) look like one that wobbles so much

@@ -18,6 +18,7 @@ LOW, HIGH = 5, 118  # bins: 156 to 3690 Hz, the telephone band
 WINDOW = np.hanning(FRAME).astype(np.float32)
 DTMF_LOW_HZ = np.array([697.0, 770.0, 852.0, 941.0], np.float32)
 DTMF_HIGH_HZ = np.array([1209.0, 1336.0, 1477.0, 1633.0], np.float32)
+NOWHERE_HZ = -1e6  # of a frame without lines
 REACH = 2  # bins to each side that belong to a line (Hann's main lobe)
 
 
@@ -62,11 +63,10 @@ class Tones:
         spectrum = np.fft.rfft(audio * WINDOW)
         power: Floats = (spectrum.real**2 + spectrum.imag**2)[:, LOW - REACH : HIGH + REACH + 1].astype(np.float32)
         total = power.sum(axis=1) + np.float32(1e-12)
-        first, one = _take_line(power)
-        second, two = _take_line(power)
-        second = np.where(two < at.TONE_SECOND_SHARE * one, first, second)
-        lines = np.sort(np.stack([first, second], axis=1), axis=1)
-        pure = one + two > at.TONE_PURITY * total
+        lines = np.full((rows.size, 2), NOWHERE_HZ, np.float32)
+        pure = np.einsum("ij,ij->i", power, power) > at.TONE_PEAKED * total * total  # cheap, and settles most
+        if pure.any():
+            lines[pure], pure[pure] = _find_lines(power[pure], total[pure])
         same = (np.abs(lines - self._lines[rows]) < at.TONE_DRIFT_HZ).all(axis=1)
         same &= np.abs(level - self._level[rows]) < at.TONE_DRIFT_DB
         run = np.where(pure, np.where(same, self._run[rows] + 1, 1), np.maximum(self._run[rows] - at.TONE_MISS, 0))
@@ -76,6 +76,15 @@ class Tones:
         self._lines[rows[pure]], self._level[rows[pure]] = lines[pure], level[pure]
         heard: Flags = (run >= at.TONE_FRAMES) | (digits >= at.DTMF_FRAMES)
         return heard
+
+
+def _find_lines(power: Floats, total: Floats) -> tuple[Floats, Flags]:
+    """The two strongest lines in Hz [k, 2], and whether they hold nearly all of the energy."""
+    first, one = _take_line(power)
+    second, two = _take_line(power)
+    second = np.where(two < at.TONE_SECOND_SHARE * one, first, second)
+    lines = np.stack([np.minimum(first, second), np.maximum(first, second)], axis=1)
+    return lines, one + two > at.TONE_PURITY * total
 
 
 def _take_line(power: Floats) -> tuple[Floats, Floats]:

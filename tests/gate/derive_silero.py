@@ -5,7 +5,8 @@
 Nothing is trained and no weight changes. The published file holds the 16 kHz and the 8 kHz network behind an `If`, and
 its convolutions run over four time steps per window, where onnxruntime cannot fill a vector unit. Here the 8 kHz branch
 stands alone and every layer is one matrix product over the whole batch: the same probabilities to 1e-4 (tested), a
-third of the time. Needs the `onnx` package, which the service itself does not.
+third of the time. Several frames of each leg may be given at once, as when something is heard again: all but the
+recurrent layer sees them as one batch. Needs the `onnx` package, which the service itself does not.
 """
 
 from __future__ import annotations
@@ -74,13 +75,10 @@ def taps(weight: Any, *which: int) -> Any:
 
 
 def build(weights: dict[str, Any]) -> Any:
-    """Input `audio` [B, 320]: 32 samples of the last window, 256 new ones, 32 mirrored; -1..1. `h`, `c` [B, 128]."""
+    """Input `audio` [T * B, 320]: 32 samples of the last window, 256 new ones, 32 mirrored; -1..1; the B legs' first
+    frames before their second ones. `h`, `c` [B, 128] before the first and, as outputs, after the last."""
     g = Graph()
-    basis = weights["stft.forward_basis_buffer"][:, 0, :].T  # [128, 130]
-    frames = [g.window(f"frame{n}", "audio", 64 * n, 64 * n + 128) for n in range(4)]
-    rows = g.shape("rows", g.add("Concat", "side_by_side", *frames, axis=1), -1, 128)
-    spectrum = g.add("MatMul", "stft", rows, g.constant("stft_w", basis))
-    re, im = g.split("part", spectrum, parts=2, size=65)
+    re, im = stft(g, weights["stft.forward_basis_buffer"][:, 0, :].T)
     power = g.add("Add", "power", g.add("Mul", "re2", re, re), g.add("Mul", "im2", im, im))
     magnitude = g.shape("magnitude4", g.add("Sqrt", "magnitude", power), -1, 4 * 65)
     # conv 0: kernel 3, stride 1, padding 1 over 4 steps. The zero padding is left out of the products, not multiplied.
@@ -100,9 +98,9 @@ def build(weights: dict[str, Any]) -> Any:
     code = g.dense("conv3", code, taps(w, 1), b)
     lstm(g, code, weights)
     outputs = [helper.make_tensor_value_info(n, TensorProto.FLOAT, s)
-               for n, s in (("p", ["B", 1]), ("h_next", ["B", HIDDEN]), ("c_next", ["B", HIDDEN]))]  # fmt: skip
+               for n, s in (("p", ["TB", 1]), ("h_next", ["B", HIDDEN]), ("c_next", ["B", HIDDEN]))]  # fmt: skip
     inputs = [helper.make_tensor_value_info(n, TensorProto.FLOAT, s)
-              for n, s in (("audio", ["B", 320]), ("h", ["B", HIDDEN]), ("c", ["B", HIDDEN]))]  # fmt: skip
+              for n, s in (("audio", ["TB", 320]), ("h", ["B", HIDDEN]), ("c", ["B", HIDDEN]))]  # fmt: skip
     graph = helper.make_graph(g.nodes, "silero_vad_6.2.3_8khz", inputs, outputs, g.constants)
     opset = helper.make_opsetid("", 16)
     model = helper.make_model(graph, opset_imports=[opset], producer_name="callbridge", ir_version=8)
@@ -111,20 +109,49 @@ def build(weights: dict[str, Any]) -> Any:
     return model
 
 
+def stft(g: Graph, basis: Any) -> tuple[str, str]:
+    """Four windows of 128, 64 apart, by `basis` [128, 130]: a symmetric window times cosines and sines. Sample j and
+    its mirror 128 - j are added for the even half and subtracted for the odd one: half the products; sample 0 is 0."""
+    assert not basis[0].any()
+    assert not basis[64, 65:].any()
+    assert (basis[1:64, :65] == basis[127:64:-1, :65]).all()
+    assert (basis[1:64, 65:] == -basis[127:64:-1, 65:]).all()
+    bounds = [g.constant(f"mirror_{part}", np.array([v], np.int64))
+              for part, v in (("start", -1), ("stop", -400), ("axis", 1), ("step", -1))]  # fmt: skip
+    mirror = g.add("Slice", "mirror", "audio", *bounds)
+    ahead = [g.window(f"ahead{n}", "audio", 64 * n + 1, 64 * n + 65) for n in range(4)]
+    back = [g.window(f"back{n}", mirror, 192 - 64 * n, 256 - 64 * n) for n in range(4)]
+    a = g.shape("a", g.add("Concat", "all_ahead", *ahead, axis=1), -1, 64)
+    b = g.shape("b", g.add("Concat", "all_back", *back, axis=1), -1, 64)
+    even = basis[1:65, :65].copy()
+    even[-1] /= 2  # sample 64 is its own mirror
+    re = g.add("MatMul", "re", g.add("Add", "even", a, b), g.constant("even_w", even))
+    im = g.add("MatMul", "im", g.add("Sub", "odd", a, b), g.constant("odd_w", basis[1:65, 65:]))
+    return re, im
+
+
 def lstm(g: Graph, code: str, weights: dict[str, Any]) -> None:
-    """One step of torch's LSTMCell (gates i, f, g, o), then relu, a 1x1 convolution and a sigmoid."""
-    both = np.concatenate([weights["decoder.rnn.weight_ih"], weights["decoder.rnn.weight_hh"]], axis=1).T
-    bias = weights["decoder.rnn.bias_ih"] + weights["decoder.rnn.bias_hh"]
-    joined = g.add("Concat", "code_and_h", code, "h", axis=1)
-    gates = g.add("Gemm", "gates", joined, g.constant("lstm_w", both), g.constant("lstm_b", bias))
-    i, f, cell, o = g.split("gate", gates, parts=4, size=HIDDEN)
-    i, f, o = (g.add("Sigmoid", f"{name}_open", name) for name in (i, f, o))
-    kept = g.add("Mul", "kept", f, "c")
-    g.add("Add", "c_next", kept, g.add("Mul", "new", i, g.add("Tanh", "candidate", cell)))
-    g.add("Mul", "h_next", o, g.add("Tanh", "c_out", "c_next"))
+    """torch's LSTMCell as ONNX has it, then relu, a 1x1 convolution and a sigmoid."""
+    w, r, b = (onnx_gates([weights[f"decoder.rnn.{part}_{side}"] for side in sides])
+               for part, sides in (("weight", ["ih"]), ("weight", ["hh"]), ("bias", ["ih", "hh"])))  # fmt: skip
+    first = g.constant("first", np.array([0], np.int64))
+    h, c = (g.add("Unsqueeze", f"{name}_0", name, first) for name in ("h", "c"))
+    dims = g.add("Concat", "dims", g.constant("any", np.array([-1], np.int64)), g.add("Shape", "state", "h"), axis=0)
+    steps = g.add("Reshape", "steps", code, dims)
+    names = [g.constant("lstm_w", w), g.constant("lstm_r", r), g.constant("lstm_b", b)]
+    g.nodes.append(helper.make_node("LSTM", [steps, *names, "", h, c], ["all_h", "last_h", "last_c"], name="lstm",
+                                    hidden_size=HIDDEN))  # fmt: skip
+    g.add("Squeeze", "h_next", "last_h", first)
+    g.add("Squeeze", "c_next", "last_c", first)
     weight = weights["decoder.decoder.2.weight"][:, :, 0].T
     head = g.constant("head_w", weight), g.constant("head_b", weights["decoder.decoder.2.bias"])
-    g.add("Sigmoid", "p", g.add("Gemm", "logit", g.add("Relu", "h_relu", "h_next"), *head))
+    g.add("Sigmoid", "p", g.add("Gemm", "logit", g.add("Relu", "h_relu", g.shape("h_all", "all_h", -1, HIDDEN)), *head))
+
+
+def onnx_gates(parts: list[Any]) -> Any:
+    """torch orders the gates i, f, g, o; ONNX i, o, f, g, with a leading dimension for the direction."""
+    ordered = [np.concatenate([np.split(part, 4)[n] for n in (0, 3, 1, 2)]) for part in parts]
+    return np.concatenate(ordered)[None]
 
 
 def main() -> None:

@@ -32,3 +32,14 @@ def test_legs_in_one_batch_do_not_hear_each_other() -> None:
 
 def test_no_rows_cost_no_run() -> None:
     assert Silero(1).speech(np.array([], np.intp), np.zeros((0, 256), np.float32)).size == 0
+
+
+def test_frames_heard_afresh_together_are_answered_as_one_by_one() -> None:
+    first, second = (frames_of(recording(name))[:49] / np.float32(32768) for name in ("caller-weasels", "hold-music"))
+    together = Silero(1).afresh(np.stack([first, second], axis=1).astype(np.float32))
+    for column, frames in enumerate((first, second)):
+        silero, row = Silero(1), np.array([0])
+        silero.skip(row, frames[:1].astype(np.float32))
+        alone = [float(silero.speech(row, frame[None].astype(np.float32))[0]) for frame in frames[1:]]
+        np.testing.assert_allclose(together[1:, column], alone, atol=1e-4)
+    assert not together[0].any()
