@@ -195,12 +195,18 @@ class Runs:
         self.marks.settled(settled)
 
     def _work(self, run: Run, now: float) -> None:
+        self._take(run, now)  # first: a session that has ended takes nothing more
+        if run.number not in self._runs:
+            return
         run.pump(now)
         if run.close_by is not None and run.is_untouched:
             self._end(run, now)
         elif run.is_stalled:
             self.lose(run, "stalled", Cure.RETRY, now)
         self._transmit(run)
+        self._take(run, now)
+
+    def _take(self, run: Run, now: float) -> None:
         for event in run.session.take_events():
             if run.number not in self._runs:
                 break
