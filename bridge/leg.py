@@ -268,7 +268,7 @@ class Leg:
         self._gate_state = {"state": "open" if change.is_open else "closed", "cause": cause, "since": round(since, 3)}
         log.debug("gate", call=self._party.id, leg=self.id, state=self._gate_state["state"], reason=change.reason)
         self._wiring.metrics.gate_changes.add(1, str(cause or "open"))
-        self._publish(events.leg_gate, cause=None if cause is None else str(cause), since=since)
+        self._publish(events.leg_gate, cause=None if cause is None else str(cause), since=since, reason=change.reason)
         if was_open and not change.is_open and self._closed_at is None:
             self._stt.transcriber.finalize(now)
             self._stt.wake()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
@@ -97,7 +98,17 @@ def _lanes(report: Report) -> list[str]:
     legend = "  ".join(
         f"{sign} {name}" for name, sign in SIGNS.items() if name in used or (name == "open" and "" in used)
     )
-    return [*lines, f"{'':12} {legend}"]
+    return [*lines, f"{'':12} {legend}", *_reasons(report)]
+
+
+def _reasons(report: Report) -> list[str]:
+    """What moved each leg's gate, and how often."""
+    lines = []
+    for leg in report.legs.values():
+        counted = Counter(clean(stretch.reason) for stretch in leg.lane if stretch.reason)
+        told = ", ".join(f"{reason} {n}" for reason, n in counted.most_common())
+        lines += [f"{leg.role or leg.leg:12} {told}"] if told else []
+    return ["", "gate moved by", *lines] if lines else []
 
 
 def lane_signs(lane: Sequence[Stretch], duration_s: float, columns: int = LANE_COLUMNS) -> str:

@@ -15,7 +15,10 @@ AT = 1_790_000_000_000
 
 def call(*, is_ended: bool = True) -> list[Event]:
     def gate(leg: str, role: str, cause: str | None, since: float) -> Event:
-        return events.leg_gate("c1", AT + int(since * 1000), leg=leg, role=role, cause=cause, since=since)
+        reason = "hangover" if cause == "silence" else ""
+        return events.leg_gate(
+            "c1", AT + int(since * 1000), leg=leg, role=role, cause=cause, since=since, reason=reason
+        )
 
     def final(leg: str, role: str, text: str, start: float, end: float, turn: str) -> Event:
         return events.transcript_final(
@@ -54,10 +57,14 @@ def published(made: list[Event]) -> list[Published]:
     return [parse(fields(event, seq, "host"), entry=f"{event.at_ms}-{seq}") for seq, event in enumerate(made, 1)]
 
 
+def test_the_text_counts_what_moved_each_legs_gate() -> None:
+    assert "gate moved by\nagent        hangover 1\n" in as_text(build(published(call())))
+
+
 def test_lanes_are_the_gates_of_each_leg_to_the_end_of_the_call() -> None:
     report = build(published(call()))
     assert report.legs["l1"].lane == [Stretch(0.0, 5.0, ""), Stretch(5.0, 10.0, "hold")]
-    assert report.legs["l2"].lane == [Stretch(0.0, 4.0, "silence"), Stretch(4.0, 10.0, "")]
+    assert report.legs["l2"].lane == [Stretch(0.0, 4.0, "silence", "hangover"), Stretch(4.0, 10.0, "")]
     assert report.legs["l1"].speech == [(1.0, 1.5), (2.0, 2.5)]
     assert lane_signs(report.legs["l1"].lane, 10.0, 10) == "#####HHHHH"
     assert lane_signs([], 10.0, 3) == "   "

@@ -134,7 +134,7 @@ class Gates:
         self._stop_speaking(row)
         if wanted == OPEN and self._mode[row] == MODES["speech"]:
             wanted = SILENCE
-        return self._move(row, wanted, position, f"{cause} {'on' if on else 'off'}")
+        return self._move(row, wanted, position, f"{cause} {'signalled' if on else 'ended'}")
 
     def absent(self, rows: Rows, seconds: NDArray[np.float64], positions: Positions) -> list[Change]:
         """No RTP, or comfort noise, for `seconds` in these rows; their `positions` stand still meanwhile."""
@@ -145,7 +145,7 @@ class Gates:
         for row in rows[is_over]:
             self._stop_speaking(int(row))
         nothing = np.zeros(rows.size, np.bool_)
-        return self._settle(rows, self._wanted(rows, nothing, nothing), positions, positions, "no audio")
+        return self._settle(rows, self._wanted(rows, nothing, nothing), positions, positions, "no rtp")
 
     def hear(self, heard: Heard, positions: Positions) -> list[Change]:
         """What the ears heard in one frame of each row; `positions` are the frames' ends."""
@@ -155,7 +155,7 @@ class Gates:
         self._dead[rows] = np.where(heard.digital, self._dead[rows] + FRAME, 0)
         opens_at = self._listen(heard, positions)
         wanted = self._wanted(rows, heard.music, heard.tone)
-        return self._settle(rows, wanted, opens_at, positions, "heard")
+        return self._settle(rows, wanted, opens_at, positions, heard)
 
     def _listen(self, heard: Heard, positions: Positions) -> Positions:
         """Who speaks. Answers from where on each row would be sent, were it opened now."""
@@ -267,13 +267,28 @@ class Gates:
         return np.minimum(wanted, self._told(rows))
 
     def _settle(
-        self, rows: Rows, wanted: NDArray[np.int8], opens_at: Positions, positions: Positions, reason: str
+        self, rows: Rows, wanted: NDArray[np.int8], opens_at: Positions, positions: Positions, by: Heard | str
     ) -> list[Change]:
         changes: list[Change] = []
         for n in np.flatnonzero(wanted != self._cause[rows]):
             position = opens_at[n] if wanted[n] == OPEN else positions[n]
+            reason = by if isinstance(by, str) else self._reason(by, int(n), int(wanted[n]))
             changes += self._move(int(rows[n]), int(wanted[n]), int(position), reason)
         return changes
+
+    def _reason(self, heard: Heard, n: int, cause: int) -> str:
+        """What in the n-th of the heard frames moved its gate."""
+        row = int(heard.rows[n])
+        before = int(self._cause[row])
+        if cause == OPEN and self._speaking[row]:
+            if row in heard.again:
+                return "speech heard again"
+            return "speech over music" if heard.music[n] else "speech over a tone" if heard.tone[n] else "speech"
+        if cause == SILENCE and before == OPEN:
+            return "hangover"
+        if cause in (OPEN, SILENCE):
+            return f"{CAUSES[before]} ended"
+        return "digital silence" if cause == MUTE else str(CAUSES[cause])
 
     def _move(self, row: int, cause: int, position: int, reason: str) -> list[Change]:
         if cause == self._cause[row]:

@@ -179,11 +179,15 @@ def leg_ended(call: str, at_ms: int, *, leg: str, role: str, codec: str = "", pa
     return Event(LEG_ENDED, call, at_ms, leg, role, data={"codec": codec, "participant": participant})
 
 
-def leg_gate(call: str, at_ms: int, *, leg: str, role: str, cause: str | None, since: float) -> Event:
-    """`cause` None: open. `since`: call time."""
+def leg_gate(
+    call: str, at_ms: int, *, leg: str, role: str, cause: str | None, since: float, reason: str = ""
+) -> Event:
+    """`cause` None: open. `since`: call time. `reason`: what moved the gate, in a few words."""
     data: dict[str, Any] = {"state": "open" if cause is None else "closed", "since": round(since, 3)}
     if cause is not None:
         data["cause"] = str(cause)
+    if reason:
+        data["reason"] = reason
     return Event(LEG_GATE, call, at_ms, leg, role, data=data)
 
 

@@ -17,6 +17,8 @@ class Stretch:
     start: float
     end: float
     cause: str = ""
+    reason: str = ""
+    "What moved the gate into it; empty: nobody said so."
 
 
 @dataclass(slots=True)
@@ -148,7 +150,8 @@ def _fold_gate(leg: LegReport, data: Mapping[str, Any]) -> None:
     since = float(data.get("since") or 0)
     if leg.lane:
         leg.lane[-1].end = max(leg.lane[-1].start, since)
-    leg.lane.append(Stretch(since, since, str(data.get("cause", "")) if data.get("state") == "closed" else ""))
+    cause = str(data.get("cause", "")) if data.get("state") == "closed" else ""
+    leg.lane.append(Stretch(since, since, cause, str(data.get("reason", ""))))
 
 
 def _fold_final(leg: LegReport, turns: dict[tuple[str, str], Line], event: Published) -> None:

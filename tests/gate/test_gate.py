@@ -374,3 +374,20 @@ def test_whatever_happens_nothing_is_sent_twice_and_nothing_leaves_under_a_pause
             sent_to = after.position if before.is_open else sent_to
         elif before.cause in (Cause.PAUSED, Cause.HOLD, Cause.MUTE):
             assert after.position >= before.position
+
+
+def test_every_change_says_what_moved_the_gate() -> None:
+    line = Line(SPEECH)
+    line.speak()
+    line.hear(1.0, dbfs=-65)
+    line.hear(2.0, dbfs=-96, digital=True)
+    line.hear(1.0, dbfs=-65)
+    line.hear(2.0, music=True)
+    line.speak()
+    line.signal(Cause.HOLD, True)
+    line.signal(Cause.HOLD, False)
+    line.absent(2.0)
+    assert [change.reason for change in line.changes] == [
+        "start", "speech", "hangover", "digital silence", "mute ended", "music", "music ended", "speech",
+        "hold signalled", "hold ended", "no rtp",
+    ]  # fmt: skip

@@ -42,7 +42,9 @@ def test_fields_that_do_not_apply_are_left_out() -> None:
 def test_a_closed_gate_names_its_cause_and_an_open_one_none() -> None:
     closed = events.leg_gate("c", 0, leg="a", role="caller", cause="hold", since=1.5)
     opened = events.leg_gate("c", 0, leg="a", role="caller", cause=None, since=2.5)
+    told = events.leg_gate("c", 0, leg="a", role="caller", cause="hold", since=1.5, reason="hold signalled")
     assert closed.data == {"state": "closed", "cause": "hold", "since": 1.5}
+    assert told.data == closed.data | {"reason": "hold signalled"}
     assert opened.data == {"state": "open", "since": 2.5}
 
 

@@ -1,6 +1,6 @@
 // One call as a card. Whatever comes from outside is set as text, never as markup.
 
-import { clock, drawAxis, drawLane, duration, view } from "./lanes.js";
+import { clock, drawAxis, drawLane, spanAt, duration, view } from "./lanes.js";
 import { CAUSES, sums } from "./model.js";
 
 const CARD = document.getElementById("card"), LANE = document.getElementById("lane");
@@ -89,6 +89,10 @@ export class Card {
         const root = LANE.content.firstElementChild.cloneNode(true);
         lane = { role: root.querySelector(".role"), canvas: root.querySelector("canvas"), now: root.querySelector(".now") };
         this.lanes.set(leg.leg, lane);
+        lane.canvas.onmousemove = ({ offsetX }) => {
+          const part = view(this.call, !this.part.details.hidden);
+          lane.canvas.title = spanAt(lane.canvas, this.call.legs.get(leg.leg), part, this.call.time, offsetX);
+        };
         this.part.lanes.append(root);
       }
       const gate = leg.now, state = !gate ? "" : gate.state === "open" ? "open" : gate.cause;

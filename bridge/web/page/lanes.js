@@ -115,6 +115,15 @@ function mark(context, kind, at, height, paint) {
   else { context.fillRect(at - 1, 0, 2.5, height / 3); context.fillRect(at - 1, (2 * height) / 3, 2.5, height / 3); }
 }
 
+// What the lane shows at `x` CSS pixels, in words.
+export function spanAt(canvas, leg, { from, to }, time, x) {
+  const at = from + (x / (canvas.clientWidth || 1)) * (to - from);
+  const span = leg.spans.find((s) => s.from <= at && at < (s.to === null ? time : s.to));
+  if (!span) return "";
+  const end = span.to === null ? time : span.to, state = span.state === "open" ? "sent" : span.cause;
+  return `${state}, ${duration(Math.max(0, end - span.from))} from ${clock(span.from)}${span.reason ? `: ${span.reason}` : ""}`;
+}
+
 const STEPS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1200, 1800, 3600];
 
 export function drawAxis(canvas, { from, to }) {

@@ -7,13 +7,13 @@ export class Leg {
     Object.assign(this, { leg, role, codec: "", participant: "", spans: [], words: [], marks: [], ledger: null, left: false });
   }
 
-  gate(state, cause, since) {
+  gate(state, cause, since, reason) {
     const last = this.spans.at(-1);
     if (last && last.to === null) {
       last.to = Math.max(since, last.from);
       if (last.state === "open" && state === "closed") this.marks.push({ at: since, kind: "finalize" });
     }
-    this.spans.push({ from: since, to: null, state, cause: cause || "" });
+    this.spans.push({ from: since, to: null, state, cause: cause || "", reason: reason || "" });
   }
 
   get now() { return this.spans.at(-1) || null; }
@@ -117,7 +117,7 @@ const TAKE = {
     Object.assign(call.leg(event.leg, event.role), { codec: data.codec || "", participant: data.participant || "", left: false });
   },
   "leg.ended"(call, event) { call.leg(event.leg, event.role).left = true; },
-  "leg.gate"(call, event, data) { call.leg(event.leg, event.role).gate(data.state, data.cause, data.since); },
+  "leg.gate"(call, event, data) { call.leg(event.leg, event.role).gate(data.state, data.cause, data.since, data.reason); },
   "transcript.interim"(call, event, data) {
     const line = call.openLine(event);
     const known = line.parts.get(data.utterance);
