@@ -58,11 +58,15 @@ class _Nobody:
 class ExternalMedia:
     """Implements the web server's `ExternalMedia`."""
 
-    def __init__(self, host: Host) -> None:
+    def __init__(self, host: Host, *, srtp: str = "optional") -> None:
+        """`srtp`: the `rtp.srtp` setting; external media is plain RTP, so nothing is opened where it is `required`."""
         self._host = host
+        self._srtp = srtp
 
     def open(self, wish: CallWish, *, source: str, now: float) -> dict[str, Any]:
         """See `bridge.web.contract.ExternalMedia`."""
+        if self._srtp == "required":
+            raise PeerError("rtp.srtp is `required` here, and external media is plain RTP.")
         legs = tuple(LegOffer(role=leg.role, participant=leg.participant, media=media_offer(leg)) for leg in wish.legs)
         offer = CallOffer(
             ingress="external",

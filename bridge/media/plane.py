@@ -24,7 +24,7 @@ from bridge.gate.gate import Change, Gates, Voice
 from bridge.media.arrivals import Arrivals
 from bridge.media.hearing import Hearing, kind_of
 from bridge.media.history import HISTORY, History
-from bridge.media.outputs import Audio, Books, Gate, Output, Speaking, TelephoneEvent
+from bridge.media.outputs import Audio, Books, Failure, Gate, Output, Speaking, TelephoneEvent
 from bridge.media.track import EXPAND, Track
 from bridge.model import POSITION_HZ, AudioFormat, Cause
 from bridge.rtp.frames import Frame, Kind, PayloadType
@@ -157,6 +157,10 @@ class Plane:
         assert track is not None, f"row {row} holds no leg"
         return track
 
+    def source(self, row: int) -> tuple[str, int] | None:
+        """Where the leg's RTP comes from; None before any came."""
+        return self._sources[row]
+
     def signal(self, row: int, cause: Cause, on: bool, now: float) -> None:
         """Hold, mute or pause, signalled or asked for; in force at once, told with the next tick's outputs. A pause
         takes back what has not left yet, and ends behind what came in it and still waits for a lost packet."""
@@ -236,8 +240,16 @@ class Plane:
             self._append(rows[taken], batch.data[taken], units[taken], offsets[taken], times[taken])
         from_rtcp = frozenset(batch.rtcp)
         for index in np.flatnonzero(~plain):
-            data = batch.data[index, : lengths[index]].tobytes()
-            self._take(int(rows[index]), data, batch.sources[index], batch.times[index], index in from_rtcp)
+            row, data = int(rows[index]), batch.data[index, : lengths[index]].tobytes()
+            try:
+                self._take(row, data, batch.sources[index], batch.times[index], index in from_rtcp)
+            except Exception as error:  # noqa: BLE001 - the boundary of one leg; told as a Failure
+                self._fail(row, error)
+
+    def _fail(self, row: int, error: Exception) -> None:
+        self._is_live[row] = self._is_batched[row] = False
+        self._waiting.discard(row)
+        self._out.append(Failure(row, error))
 
     def _append(
         self,
@@ -340,13 +352,19 @@ class Plane:
 
     def _release(self, now: float) -> None:
         for row in list(self._waiting):
-            track = self._track(row)
-            assert track.receiver is not None
-            self._play(track, track.receiver.release(now))
-            if track.receiver.in_comfort:
-                self.lanes.last_arrival[row] = now
-            if not track.receiver.is_waiting:
-                self._waiting.discard(row)
+            try:
+                self._release_one(row, now)
+            except Exception as error:  # noqa: BLE001 - the boundary of one leg; told as a Failure
+                self._fail(row, error)
+
+    def _release_one(self, row: int, now: float) -> None:
+        track = self._track(row)
+        assert track.receiver is not None
+        self._play(track, track.receiver.release(now))
+        if track.receiver.in_comfort:
+            self.lanes.last_arrival[row] = now
+        if not track.receiver.is_waiting:
+            self._waiting.discard(row)
 
     def _note_absence(self, now: float) -> None:
         silent_for = now - self.lanes.last_arrival

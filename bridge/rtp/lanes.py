@@ -34,6 +34,8 @@ class Lanes:
         "Of the present stream."
         self.received = np.zeros(capacity, np.int64)
         "Packets taken."
+        self.received_before = np.zeros(capacity, np.int64)
+        "Of them, before the present stream began."
         self.last_arrival = np.zeros(capacity)
         self.position = np.zeros(capacity, np.int64)
         self.shift = np.zeros(capacity)
@@ -55,6 +57,7 @@ class Lanes:
             self.is_plain,
             self.first_word,
             self.first_sequence,
+            self.received_before,
             self.timestamp,
             self.ssrc,
             self.payload_bytes,

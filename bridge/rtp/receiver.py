@@ -51,6 +51,8 @@ class Receiver:
         self._jitter_max = jitter_max
         self.counts = Counts()
         self._types: Mapping[int, PayloadType] = {}
+        self._agreed: Mapping[int, PayloadType] = {}
+        "By the last offer and answer; `_types` also holds those of the one before."
         self._event: int | None = None
         self._comfort_types: frozenset[int] = frozenset()
         self._buffer: dict[int, _Item] = {}
@@ -68,8 +70,10 @@ class Receiver:
         self.in_comfort = False
 
     def configure(self, types: Mapping[int, PayloadType], *, event: int | None, comfort: frozenset[int]) -> None:
-        """What may come, after an offer was answered. Payload types that fall away count as unknown."""
-        self._types, self._event, self._comfort_types = types, event, comfort
+        """What may come, after an offer was answered. Audio of the types that were agreed before is still taken: such
+        packets are on their way (RFC 3264 section 8.3.2)."""
+        self._types, self._agreed = {**self._agreed, **types}, types
+        self._event, self._comfort_types = event, comfort
         self._expect_slowly()
 
     def _expect_slowly(self) -> None:
@@ -112,6 +116,7 @@ class Receiver:
         lanes.ssrc[row] = ssrc
         lanes.cycles[row] = 0
         lanes.first_sequence[row] = item.seq
+        lanes.received_before[row] = lanes.received[row] - 1  # all but this packet
         self._is_started = True
         self._is_new_clock = True
         self._restart_seq = None

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 from collections.abc import Iterator
+from itertools import pairwise
 
 import pytest
 
 from bridge.net.datagrams import MediaPort, MediaSockets
 from bridge.net.rtcp_reports import RtcpReports
+from bridge.net.rtp_silence import SentFormat
 from bridge.rtp.lanes import Lanes
+from bridge.rtp.packet import parse_rtp
 from bridge.rtp.rtcp import Compound, Goodbye, ReceiverReport, SenderReport, SourceDescription, parse_rtcp
-from bridge.rtp.srtp import SrtpReceiver, fresh_keys
+from bridge.rtp.srtp import SrtpKeys, SrtpReceiver, fresh_keys
+from rtpcodecs import CODECS
 
 
 class House:
@@ -73,6 +78,16 @@ def test_a_report_says_what_was_lost_across_the_wrap_and_answers_the_sender_repo
     assert source[1] == house.port.port + 1
 
 
+def test_a_new_stream_of_the_leg_is_reported_by_its_own_numbers(house: House) -> None:
+    house.reports.media_changed(1, house.address, is_muxed=False, own_keys=None)
+    lanes = house.lanes
+    lanes.ssrc[1], lanes.received[1], lanes.received_before[1] = 78, 1008, 1000
+    lanes.first_sequence[1], lanes.first_word[1] = 100, 110  # ten expected, eight received
+    house.reports.run(102.6)
+    block = report_of(parse_rtcp(house.receive()[0])).reports[0]
+    assert (block.ssrc, block.packets_lost) == (78, 2)
+
+
 def test_reports_come_every_five_seconds_and_the_last_one_says_goodbye(house: House) -> None:
     house.reports.media_changed(1, house.address, is_muxed=True, own_keys=None)
     sent = []
@@ -132,3 +147,60 @@ def test_a_report_that_falls_just_behind_the_wrap_invents_no_cycle(house: House)
     house.reports.run(110.0)
     block = report_of(parse_rtcp(house.receive()[0])).reports[0]
     assert (block.highest_sequence, block.packets_lost) == (65535, 0)
+
+
+def sending(keys: SrtpKeys | None, codec: str = "PCMU") -> Iterator[House]:
+    house = House()
+    house.reports = RtcpReports(house.lanes, cname="x", random=lambda: 0.5, source_of=lambda row: house.address)
+    house.reports.open(1, house.port, 100.0)
+    house.reports.media_changed(1, None, is_muxed=False, own_keys=keys)
+    house.reports.sends(1, SentFormat(0 if codec == "PCMU" else 96, CODECS[codec]))
+    yield house
+    house.sockets.close()
+    house.peer.close()
+
+
+@pytest.mark.parametrize("is_secure", [False, True])
+def test_a_leg_that_said_it_sends_sends_silence_every_few_seconds_to_where_its_rtp_comes_from(is_secure: bool) -> None:
+    keys = fresh_keys("AES_CM_128_HMAC_SHA1_80", lambda n: bytes(range(n))) if is_secure else None
+    opens = SrtpReceiver(keys) if keys else None
+    for house in sending(keys):
+        packets = []
+        for now in range(100, 131):
+            house.reports.run(float(now))
+        house.peer.settimeout(0.05)
+        with contextlib.suppress(TimeoutError):
+            while data := house.receive():
+                assert data[1] == ("127.0.0.1", house.port.port), "from the port that we advertised"
+                packets.append(parse_rtp(opens.unprotect(data[0], 0.0) if opens else data[0]))
+        assert 5 <= len(packets) <= 8
+        assert {packet.payload for packet in packets} == {b"\xff" * 160}
+        assert {packet.payload_type for packet in packets} == {0}
+        first = packets[0]
+        assert [p.sequence for p in packets] == list(range(first.sequence, first.sequence + len(packets)))
+        steps = {b.timestamp - a.timestamp for a, b in pairwise(packets)}
+        assert all(2 * 8000 <= step <= 8 * 8000 for step in steps)
+
+
+def test_who_sends_reports_as_a_sender() -> None:
+    for house in sending(None):
+        house.reports.media_changed(1, house.address, is_muxed=False, own_keys=None)
+        house.reports.run(103.0)
+        datagrams = [house.receive()[0], house.receive()[0]]
+        packet = parse_rtp(datagrams[0])
+        report = parse_rtcp(datagrams[1]).packets[0]
+        assert isinstance(report, SenderReport)
+        assert (report.ssrc, report.packet_count, report.octet_count) == (packet.ssrc, 1, 160)
+
+
+def test_a_leg_on_hold_sends_nothing_and_goes_on_with_the_next_number() -> None:
+    for house in sending(None, "G722"):
+        house.reports.run(103.0)
+        before = parse_rtp(house.receive()[0])
+        house.reports.sends(1, None)
+        house.reports.run(120.0)
+        house.reports.sends(1, SentFormat(0, CODECS["PCMU"]))
+        house.reports.run(130.0)
+        after = parse_rtp(house.receive()[0])
+        assert (before.payload_type, after.payload_type) == (96, 0)
+        assert (after.sequence, after.ssrc) == (before.sequence + 1, before.ssrc)

@@ -1,0 +1,69 @@
+"""A bug in what handles one leg ends that leg; the pass and the tick go on for all others."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from bridge.config import GateSettings, RtpSettings
+from bridge.media.outputs import Failure
+from bridge.media.plane import Plane
+from bridge.rtp.frames import PayloadType
+from rtpcodecs import CODECS
+from rtpcodecs.contract import Samples
+from tests.media.sender import SOURCE, Sender, arrivals, audio
+from tests.media.test_plane import MULAW, open_leg, payloads
+
+
+class Broken:
+    """A decoder with a bug."""
+
+    def decode(self, payload: bytes) -> Samples:
+        raise RuntimeError("a bug")
+
+    def conceal(self, n_samples: int) -> Samples:
+        raise RuntimeError("a bug")
+
+
+def test_a_decoder_with_a_bug_costs_its_own_leg_and_no_other() -> None:
+    plane = Plane(capacity=4, chunk_ms=100, rtp=RtpSettings())
+    before = open_leg(plane)
+    bad = plane.open_leg(MULAW, GateSettings(mode="off"), 99.9).row
+    codec = replace(CODECS["GSM"], make_decoder=lambda fmtp: Broken(), duration=lambda payload: 160)
+    types = {3: PayloadType(codec)}
+    plane.receive_rtp(bad, types, event=None, comfort=frozenset(), remote=SOURCE, srtp=None)
+    after = open_leg(plane)
+    senders = {row: Sender(ssrc=row, rng=np.random.default_rng(row)) for row in (before, after)}
+    senders[bad] = Sender(ssrc=9, payload_type=3)
+    sent: dict[int, list[tuple[float, bytes]]] = {row: [] for row in senders}
+    outputs = []
+    for k in range(50):
+        at = 100.02 + 0.02 * k
+        batch = [(row, senders[row].packet(), at) for row in (before, bad, after)]
+        for row, datagram, _ in batch:
+            sent[row].append((at, datagram))
+        plane.push(arrivals(batch))
+        outputs += plane.tick(at)
+    failures = [output for output in outputs if isinstance(output, Failure)]
+    assert [failure.row for failure in failures] == [bad], "told once, then left alone"
+    assert isinstance(failures[0].error, RuntimeError)
+    for row in (before, after):
+        heard = b"".join(chunk.data for chunk in audio(outputs) if chunk.row == row)
+        heard += b"".join(chunk.data for chunk in audio(plane.close_leg(row, 101.1)))
+        assert heard == payloads(sent[row])
+
+
+def test_packets_on_their_way_in_the_codec_before_a_re_offer_are_still_heard() -> None:
+    plane = Plane(capacity=2, chunk_ms=100, rtp=RtpSettings())
+    row = open_leg(plane)
+    sender = Sender()
+    sent = [(100.02 + 0.02 * k, sender.packet()) for k in range(20)]
+    for n, (at, datagram) in enumerate(sent):
+        if n == 10:
+            types = {8: PayloadType(CODECS["PCMA"])}
+            plane.receive_rtp(row, types, event=None, comfort=frozenset(), remote=SOURCE, srtp=None)
+        plane.push(arrivals([(row, datagram, at)]))
+    chunks = audio(plane.tick(100.5)) + audio(plane.close_leg(row, 100.5))
+    assert b"".join(chunk.data for chunk in chunks) == payloads(sent)
+    assert plane.books(row).malformed == 0
