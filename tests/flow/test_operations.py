@@ -294,6 +294,8 @@ def test_metrics_tell_a_redis_that_goes_and_comes_back(tmp_path: Path, redis_ser
             until(lambda: metric(running, "callbridge_sink_up") == 0, "a dead Redis counts as up")
             until(lambda: metric(running, "callbridge_outbox_oldest_seconds") > 0, "nothing waits")
             assert call.bye().status == 200
+        ended = 'callbridge_events_total{type="call.ended"}'
+        until(lambda: metric(running, ended) == 1, "the call's last event was not made")
         assert metric(running, "callbridge_redis_errors_total") > 0
         assert metric(running, "callbridge_outbox_queued") > 0
         redis_server.start()
