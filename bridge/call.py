@@ -10,7 +10,7 @@ all done  -> call.ended           with every leg's ledger; the call's last event
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -276,6 +276,13 @@ class Call:
             cause = {"hold": Cause.HOLD, "mute": Cause.MUTE, "unmute": Cause.MUTE, "pause": Cause.PAUSED}[verb]
             found.signal(cause, "api", verb != "unmute", now)
         return True
+
+    def adjust(self, leg: str, changes: Mapping[str, Any], now: float) -> bool:
+        """Gate settings of one leg. False: no such leg. Raises PeerError for wrong ones."""
+        found = next((each for each in self._legs if each.id == leg and not each.is_closed), None)
+        if found is not None:
+            found.adjust(changes, now)
+        return found is not None
 
     def snapshot(self, now: float) -> dict[str, Any]:
         """JSON-ready, for `GET /v1/calls`."""

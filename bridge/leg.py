@@ -11,15 +11,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from bridge.config import GateSettings, SttSettings
-from bridge.errors import InvalidState
+from bridge.config import GateSettings, SttSettings, build
+from bridge.errors import InvalidState, PeerError
 from bridge.gate.turns import Turns
 from bridge.ingress.contract import LegOffer, MediaOffer
 from bridge.ledger import count, ledger
@@ -178,6 +178,20 @@ class Leg:
     def hold(self, on: bool, now: float) -> None:
         """Signalled hold."""
         self.signal(Cause.HOLD, "signalling", on, now)
+
+    def adjust(self, changes: Mapping[str, Any], now: float) -> None:
+        """Some of `[gate]`'s settings, for this leg from now on. Raises PeerError for what the configuration refuses,
+        and then changes none."""
+        problems: list[str] = []
+        gate = build(GateSettings, asdict(self._gate) | dict(changes), "gate", problems)
+        if problems:
+            raise PeerError("; ".join(problems))
+        self._gate = gate
+        if self._row < 0 or self._closed_at is not None:
+            return
+        self._wiring.plane.adjust(self._row, gate, now)
+        self._turns.adjust(turn_end=gate.turn_end_ms / 1000, now=now)
+        self._publish_turns()
 
     def signal(self, cause: Cause, source: str, on: bool, now: float) -> None:
         """Hold, mute or pause as said by `source`; holds as long as any source says so. Idempotent."""
@@ -411,7 +425,8 @@ class Leg:
 
     def snapshot(self, now: float) -> dict[str, Any]:
         """For the API: what it is, its gate, its ledger so far."""
-        return {**self.describe(), "gate": self._gate_state, "ledger": self.ledger(now)}
+        state, settings = self._gate_state, asdict(self._gate)
+        return {**self.describe(), "gate": state, "gate_settings": settings, "ledger": self.ledger(now)}
 
     def ledger(self, now: float) -> dict[str, Any]:
         """The leg's books as the contract defines them; seconds."""

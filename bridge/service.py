@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import heapq
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any, Protocol, TypeVar
@@ -309,6 +309,11 @@ class Service:
         """See `Calls`."""
         found = self._calls.get(call)
         return found is not None and found.act(leg, verb, self._wiring.now())
+
+    def adjust(self, call: str, leg: str, changes: Mapping[str, Any]) -> bool:
+        """See `Calls`."""
+        found = self._calls.get(call)
+        return found is not None and found.adjust(leg, changes, self._wiring.now())
 
     def end(self, call: str) -> bool:
         """See `Calls`."""

@@ -12,7 +12,7 @@ import pytest
 import rtpcodecs
 from bridge.call import Call
 from bridge.config import ServiceSettings, Settings, SttSettings
-from bridge.errors import CapacityError
+from bridge.errors import CapacityError, PeerError
 from bridge.ingress.contract import CallOffer, LegOffer, MediaOffer, PayloadFormat
 from bridge.leg import Leg
 from bridge.media.plane import Plane
@@ -254,3 +254,19 @@ def test_a_repeated_offer_does_not_make_a_secure_leg_deaf_once_its_sequence_numb
             peer.sendto(sender.protect(packet.build()), call.legs[0].local)
             house.run(0.02)
     assert call.ledgers(house.now)["leg1"]["packets"] == {"received": 60, "lost": 0, "late": 0, "duplicate": 0}
+
+
+def test_a_legs_gate_settings_change_at_the_next_tick_and_wrong_ones_change_nothing(house: House) -> None:
+    call = house.open(2)
+    call.answered(house.now)
+    house.run(0.1)
+    assert house.service.adjust(call.id, "leg1", {"mode": "off"})
+    house.run(0.02)
+    gates = [(e.leg, e.data["state"], e.data["reason"]) for e in house.events if e.type == "leg.gate"]
+    assert gates == [("leg1", "closed", "start"), ("leg2", "closed", "start"), ("leg1", "open", "settings")]
+    with pytest.raises(PeerError, match=r"gate\.hangover_ms: must be at least 100"):
+        house.service.adjust(call.id, "leg1", {"mode": "speech", "hangover_ms": 5})
+    told = [leg["gate_settings"] for leg in house.service.list()[0]["legs"]]
+    assert [settings["mode"] for settings in told] == ["off", "speech"]
+    assert not house.service.adjust(call.id, "leg9", {})
+    assert not house.service.adjust("nobody", "leg1", {})

@@ -92,11 +92,7 @@ class Gates:
 
     def open_leg(self, row: int, settings: GateSettings, position: int) -> list[Change]:
         """A leg begins in this row. Answers the state it begins in."""
-        self._mode[row] = MODES[settings.mode]
-        self._withholds_music[row] = settings.music
-        self._preroll[row] = settings.preroll_ms * PER_MS
-        self._hangover[row] = settings.hangover_ms * PER_MS
-        self._mute_after[row] = settings.mute_after_ms * PER_MS
+        self._obey(row, settings)
         for flags in (self.is_open, self.is_signalled, self._speaking, self._signals):
             flags[row] = False
         for array in (self._dead, self._hits, self._gaps, self._louder):
@@ -108,6 +104,34 @@ class Gates:
             array[row] = position
         cause = SILENCE if settings.mode == "speech" else OPEN
         return [self._change(row, cause, position, "start")]
+
+    def _obey(self, row: int, settings: GateSettings) -> None:
+        self._mode[row] = MODES[settings.mode]
+        self._withholds_music[row] = settings.music
+        self._preroll[row] = settings.preroll_ms * PER_MS
+        self._hangover[row] = settings.hangover_ms * PER_MS
+        self._mute_after[row] = settings.mute_after_ms * PER_MS
+
+    def adjust(self, row: int, settings: GateSettings, position: int) -> list[Change]:
+        """Other settings for a leg that runs. What they make of what is known is in force at once; nothing of what
+        was withheld before is sent."""
+        self._obey(row, settings)
+        wanted = int(self._told(row))
+        if self.is_signalled[row] or wanted != OPEN:
+            self.is_signalled[row] = wanted != OPEN
+            self._barrier[row] = position
+            self._stop_speaking(row)
+        elif self._withholds(settings, int(self._cause[row])):
+            wanted = int(self._cause[row])
+        if wanted == OPEN and settings.mode == "speech" and not self._speaking[row]:
+            wanted = SILENCE
+        return self._move(row, wanted, position, "settings")
+
+    def _withholds(self, settings: GateSettings, cause: int) -> bool:
+        """Is a cause that was heard one for which these settings close?"""
+        if cause in (MUTE, TONE):
+            return settings.mode != "off"
+        return cause == MUSIC and settings.mode != "off" and settings.music
 
     def close_leg(self, row: int) -> None:
         """The leg has ended; its row may be used again."""

@@ -62,6 +62,11 @@ class Turns:
         self._other_spoke_at = -math.inf
         self._events: list[TurnEnded] = []
 
+    def adjust(self, *, turn_end: float, now: float) -> None:
+        """Another `turn_end`, for the turn that runs as well."""
+        self._turn_end = turn_end
+        self.handle_timer(now)
+
     def begins(self, start: float, now: float) -> None:
         """Speech begins at `start`. Until `speech` tells its end the turn cannot end by silence."""
         self.handle_timer(now)

@@ -177,6 +177,14 @@ class Plane:
             self._ears.reset(row)
             self.lanes.last_arrival[row] = max(float(self.lanes.last_arrival[row]), now)  # absence counts from here
 
+    def adjust(self, row: int, gate: GateSettings, now: float) -> None:
+        """Other gate settings, in force at once, told with the next tick's outputs."""
+        was_deaf = bool(self.gates.is_signalled[row])
+        self._follow(self.gates.adjust(row, gate, int(self.lanes.position[row])), now)
+        if was_deaf and not self.gates.is_signalled[row]:
+            self._ears.reset(row)
+            self.lanes.last_arrival[row] = max(float(self.lanes.last_arrival[row]), now)
+
     def _take_back(self, track: Track) -> int:
         """Audio among the next tick's outputs does not leave after all. Answers where it begins, -1: there is none."""
         row, audio = track.row, track.audio

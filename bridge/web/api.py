@@ -15,6 +15,8 @@ from bridge.web.problems import problem
 COMPRESS_ABOVE = 2048  # bytes; below, the headers are most of it
 RECENT = 50
 RECENT_MAX = 500
+GATE_TIMES = {"preroll_ms", "hangover_ms", "turn_end_ms", "mute_after_ms"}
+LONGEST_MS = 600_000  # of any of them; more would never come to pass in a call
 
 
 class CallsApi:
@@ -31,6 +33,7 @@ class CallsApi:
             web.get("/v1/calls/{call}", self.get),
             web.delete("/v1/calls/{call}", self.end),
             web.post(f"/v1/calls/{{call}}/legs/{{leg}}/{{verb:{'|'.join(VERBS)}}}", self.act),
+            web.patch("/v1/calls/{call}/legs/{leg}", self.adjust),
             web.get("/v1/status", self.status),
         ]
 
@@ -61,6 +64,12 @@ class CallsApi:
             return problem(404, "No such call or leg is going on.")
         return web.Response(status=204)
 
+    async def adjust(self, request: web.Request) -> web.Response:
+        asked = request.match_info
+        if not self._calls.adjust(asked["call"], asked["leg"], gate_wish(await request.read())):
+            return problem(404, "No such call or leg is going on.")
+        return web.Response(status=204)
+
     async def end(self, request: web.Request) -> web.Response:
         if not self._calls.end(request.match_info["call"]):
             return problem(404, "No such call is going on.")
@@ -83,12 +92,31 @@ def _json(body: Any, *, status: int = 200) -> web.Response:
     return response
 
 
-def call_wish(text: bytes) -> CallWish:
-    """The body of `POST /v1/calls`. Raises PeerError that names the place."""
+def _parsed(text: bytes) -> Any:
     try:
-        body = json.loads(text)
+        return json.loads(text)
     except (ValueError, RecursionError):
         raise PeerError("The body is not JSON.") from None
+
+
+def gate_wish(text: bytes) -> dict[str, Any]:
+    """The body of `PATCH .../legs/{leg}`: some of the `[gate]` settings, of the right types and not absurdly long. What
+    else they must be is the configuration's to say. Raises PeerError that names the place."""
+    body = _parsed(text)
+    _only(body, "body", {"mode", "music", *GATE_TIMES})
+    if not isinstance(body.get("mode", ""), str):
+        raise PeerError("mode: a text.")
+    if not isinstance(body.get("music", True), bool):
+        raise PeerError("music: true or false.")
+    for key in GATE_TIMES & body.keys():
+        if _number(body, key, LONGEST_MS, "") is None:
+            raise PeerError(f"{key}: a number.")
+    return dict(body)
+
+
+def call_wish(text: bytes) -> CallWish:
+    """The body of `POST /v1/calls`. Raises PeerError that names the place."""
+    body = _parsed(text)
     _only(body, "body", {"legs", "from", "to", "correlation"})
     legs = body.get("legs")
     if not isinstance(legs, list) or not 1 <= len(legs) <= 16:

@@ -6,7 +6,7 @@ to say to an ingress goes through `ExternalMedia` and `Whip` below, which `bridg
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, get_args
 
@@ -43,7 +43,8 @@ class Calls(Protocol):
 
     def list(self) -> Sequence[dict[str, Any]]:
         """JSON-ready: `id`, `ingress`, `since` (RFC 3339, UTC), `from`, `to`, and `legs` `[{leg, role, codec,
-        participant, gate: {state, cause, since}, ledger}]`, the ledger as far as it goes. `call_s` is call time now."""
+        participant, gate: {state, cause, since}, gate_settings, ledger}]`, the ledger as far as it goes. `call_s` is
+        call time now."""
         ...
 
     def get(self, call: str) -> dict[str, Any] | None:
@@ -52,6 +53,11 @@ class Calls(Protocol):
 
     def act(self, call: str, leg: str, verb: Verb) -> bool:
         """In force at the next tick; idempotent. False: no such call or leg."""
+        ...
+
+    def adjust(self, call: str, leg: str, changes: Mapping[str, Any]) -> bool:
+        """Changes some of a leg's `[gate]` settings, in force at the next tick; idempotent. False: no such call or
+        leg. Raises PeerError for a value that the configuration would refuse too."""
         ...
 
     def end(self, call: str) -> bool:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from bridge import __version__
+from bridge.config import AT_LEAST, CHOICES
+from bridge.web.api import LONGEST_MS
 from bridge.web.contract import VERBS
 from rtpcodecs import CODECS
 
@@ -33,6 +35,10 @@ def listed(items: Json, **limits: int) -> Json:
     return {"type": "array", "items": items, **limits}
 
 
+def _limited(key: str) -> Json:
+    return {"type": "integer", "minimum": int(AT_LEAST[f"gate.{key}"]), "maximum": LONGEST_MS}
+
+
 CAUSES = ["paused", "hold", "mute", "music", "tone", "silence"]
 SCHEMAS: dict[str, Json] = {
     "Problem": obj(["title", "status"], type=STRING, title=STRING, status=INTEGER, detail=STRING),
@@ -43,7 +49,14 @@ SCHEMAS: dict[str, Json] = {
         since=NUMBER | {"description": "Call time, seconds."},
     ),
     "Leg": obj(
-        ["leg", "role"], leg=STRING, role=STRING, codec=STRING, participant=STRING, gate=ref("Gate"), ledger=obj()
+        ["leg", "role"],
+        leg=STRING,
+        role=STRING,
+        codec=STRING,
+        participant=STRING,
+        gate=ref("Gate"),
+        gate_settings=ref("GateWish"),
+        ledger=obj(),
     ),
     "Call": obj(
         ["id", "ingress", "legs"],
@@ -74,6 +87,15 @@ SCHEMAS: dict[str, Json] = {
         remote=obj(
             ["address", "port"], closed=True, address=NAME, port={"type": "integer", "minimum": 1, "maximum": 65535}
         ),
+    ),
+    "GateWish": obj(
+        closed=True,
+        mode={"type": "string", "enum": list(CHOICES["gate.mode"])},
+        music={"type": "boolean"},
+        preroll_ms=_limited("preroll_ms"),
+        hangover_ms=_limited("hangover_ms"),
+        turn_end_ms=_limited("turn_end_ms"),
+        mute_after_ms=_limited("mute_after_ms"),
     ),
     "ExternalCall": obj(
         ["id", "legs"],
@@ -199,6 +221,15 @@ def _calls_paths() -> dict[str, Json]:
             "parameters": [CALL],
             "get": operation("One live call", {"200": as_json("The call.", "Call")}, "404"),
             "delete": operation("End it", EMPTY, "404"),
+        },
+        "/v1/calls/{call}/legs/{leg}": {
+            "parameters": [CALL, LEG],
+            "patch": operation(
+                "Change a leg's gate settings, from the next tick on",
+                EMPTY,
+                *("400", "404", "413"),
+                requestBody=body("application/json", ref("GateWish")),
+            ),
         },
         "/v1/calls/{call}/legs/{leg}/{verb}": {
             "parameters": [CALL, LEG, VERB],

@@ -391,3 +391,36 @@ def test_every_change_says_what_moved_the_gate() -> None:
         "start", "speech", "hangover", "digital silence", "mute ended", "music", "music ended", "speech",
         "hold signalled", "hold ended", "no rtp",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("mode", "told", "after"),
+    [("off", None, None), ("hold", None, None), ("speech", None, Cause.SILENCE), ("off", Cause.HOLD, None),
+     ("hold", Cause.HOLD, Cause.HOLD), ("off", Cause.PAUSED, Cause.PAUSED)],
+)  # fmt: skip
+def test_other_settings_are_in_force_at_once(mode: str, told: Cause | None, after: Cause | None) -> None:
+    line = Line(SPEECH)
+    line.hear(0.5, dbfs=-65)
+    if told is not None:
+        line.signal(told, True)
+    changes = line.gates.adjust(line.row, replace(SPEECH, mode=mode), line.position)
+    assert kinds([*line.changes, *changes])[-1] is after
+    assert bool(line.gates.is_signalled[line.row]) == (after in (Cause.HOLD, Cause.PAUSED))
+    for change in changes:
+        assert (change.position, change.reason) == (line.position, "settings")
+    assert line.hear(0.2, dbfs=-65) == []
+
+
+def test_music_that_is_no_longer_withheld_is_sent_where_silence_is() -> None:
+    line = Line(replace(SPEECH, mode="hold"))
+    line.hear(1.0, music=True)
+    assert kinds(line.gates.adjust(line.row, replace(SPEECH, mode="hold", music=False), line.position)) == [None]
+    assert line.hear(1.0, music=True) == []
+
+
+def test_a_shorter_hangover_holds_for_the_silence_that_runs() -> None:
+    line = Line(replace(SPEECH, hangover_ms=2000))
+    line.speak()
+    assert line.hear(0.6, dbfs=-65) == []
+    line.gates.adjust(line.row, replace(SPEECH, hangover_ms=400), line.position)
+    assert kinds(line.hear(0.04, dbfs=-65)) == [Cause.SILENCE]

@@ -171,3 +171,16 @@ def test_times_are_call_time_whatever_the_clock_says() -> None:
     subject.final("yes", 1.0, 3.0, 1003.7)
     assert subject.deadline() == pytest.approx(1003.8)
     assert [turn.latency_ms for turn in told(subject, 1003.8)] == [700]
+
+
+def test_another_turn_end_holds_for_the_turn_that_runs() -> None:
+    subject = Turns(turn_end=2.0, wait=3.0)
+    subject.begins(1.0, 1.0)
+    subject.speech(1.0, 2.0, 2.1)
+    subject.final("hello", 1.0, 2.0, 2.2)
+    subject.finalized(2.0, 2.2)
+    assert subject.deadline() == pytest.approx(4.0)
+    subject.adjust(turn_end=0.5, now=2.3)
+    assert subject.deadline() == pytest.approx(2.5)
+    subject.adjust(turn_end=0.25, now=2.4)
+    assert [turn.text for turn in subject.take_events()] == ["hello"]

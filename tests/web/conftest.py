@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -31,7 +31,7 @@ class FakeCalls:
         gate = {"state": "open", "cause": None, "since": 0.0}
         leg = {"leg": "a", "role": "caller", "codec": "PCMU", "gate": gate}
         self.live = {call: {"id": call, "ingress": "sip", "legs": [dict(leg)]} for call in ("one", "two")}
-        self.done: list[tuple[str, ...]] = []
+        self.done: list[tuple[Any, ...]] = []
         self.feeds = Feeds()
         self.stored: list[Published] = []
         self.is_store_away = False
@@ -42,6 +42,14 @@ class FakeCalls:
 
     def get(self, call: str) -> dict[str, Any] | None:
         return self.live.get(call)
+
+    def adjust(self, call: str, leg: str, changes: Mapping[str, Any]) -> bool:
+        if changes.get("hangover_ms", 100) < 100:
+            raise PeerError("gate.hangover_ms: must be at least 100")
+        if call not in self.live or leg != "a":
+            return False
+        self.done.append((call, leg, dict(changes)))
+        return True
 
     def act(self, call: str, leg: str, verb: Verb) -> bool:
         if call not in self.live or leg != "a":

@@ -26,6 +26,24 @@ async def test_every_verb_reaches_its_leg_and_may_be_repeated(site: Site) -> Non
     assert site.calls.done == [("one", "a", verb) for verb in (*VERBS, *VERBS)]
 
 
+async def test_a_legs_gate_settings_are_changed_in_part(site: Site) -> None:
+    wish = {"mode": "hold", "music": False, "turn_end_ms": 1200}
+    assert await site.ask("PATCH", "/v1/calls/one/legs/a", json=wish) == (204, "")
+    assert site.calls.done == [("one", "a", wish)]
+    assert (await site.ask("PATCH", "/v1/calls/one/legs/z", json=wish))[0] == 404
+    assert (await site.ask("PATCH", "/v1/calls/none/legs/a", json={}))[0] == 404
+
+
+@pytest.mark.parametrize(
+    "wish", [[], {"mode": 1}, {"music": 1}, {"hangover_ms": "500"}, {"hangover_ms": 10**30}, {"preroll_ms": None},
+             {"preroll_ms": -1}, {"hangover_ms": 99}, {"turn_end_ms": True}, {"chunk_ms": 20}],
+)  # fmt: skip
+async def test_wrong_gate_settings_are_a_400_problem_and_change_nothing(site: Site, wish: object) -> None:
+    status, body = await site.ask("PATCH", "/v1/calls/one/legs/a", json=wish)
+    assert (status, body["status"]) == (400, 400)
+    assert site.calls.done == []
+
+
 @pytest.mark.parametrize(
     ("method", "path"),
     [
