@@ -67,7 +67,9 @@ class Bridge:
         self._sockets = MediaSockets(
             bind=settings.rtp.bind, first=settings.rtp.ports[0], last=settings.rtp.ports[1], capacity=2 * capacity
         )
-        self._reports = RtcpReports(self._plane.lanes, cname="callbridge", random=random.random)
+        self._reports = RtcpReports(
+            self._plane.lanes, cname="callbridge", random=random.random, source_of=self._plane.source
+        )
         self._plane.on_rtcp = self._reports.receive
         self._publisher = Publisher(
             SINKS["redis"][1](settings.redis),

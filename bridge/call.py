@@ -37,6 +37,8 @@ class CallPlan:
     gate: GateSettings
     stt: SttSettings
     labels: dict[str, str]
+    answer: str = "sendrecv"
+    "See `IngressCall.answer`."
 
 
 @dataclass(slots=True)
@@ -94,6 +96,11 @@ class Call:
     def legs(self) -> Sequence[Leg]:
         """Every leg that ever was, in order of appearance."""
         return self._legs
+
+    @property
+    def answer(self) -> str:
+        """See `IngressCall`."""
+        return self._plan.answer
 
     @property
     def source(self) -> str:
@@ -266,7 +273,7 @@ class Call:
 
     def act(self, leg: str, verb: str, now: float) -> bool:
         """An API verb on one leg. False: no such leg."""
-        found = next((each for each in self._legs if each.id == leg and not each.is_done), None)
+        found = next((each for each in self._legs if each.id == leg and not each.is_closed), None)
         if found is None:
             return False
         if verb == "resume":

@@ -170,12 +170,21 @@ class LogSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class RouteSip:
+    """What a route may change of [sip]: what its calls are answered with."""
+
+    answer: str = "sendrecv"
+
+
+@dataclass(frozen=True, slots=True)
 class RouteSettings:
     """One [[route]]: the first whose `match` fits a call changes its settings."""
 
     match: dict[str, Any] = field(default_factory=dict)
     stt: dict[str, Any] = field(default_factory=dict)
     gate: dict[str, Any] = field(default_factory=dict)
+    sip: dict[str, Any] = field(default_factory=dict)
+    "See `RouteSip`."
     labels: dict[str, str] = field(default_factory=dict)
 
 

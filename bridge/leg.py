@@ -26,6 +26,7 @@ from bridge.ledger import count, ledger
 from bridge.media.outputs import Audio, Books, Gate, Output, Speaking, TelephoneEvent
 from bridge.model import AudioFormat, Cause
 from bridge.net.datagrams import MediaPort
+from bridge.net.rtp_silence import SentFormat
 from bridge.publish import events
 from bridge.publish.events import Event
 from bridge.rtp.frames import PayloadType
@@ -72,6 +73,7 @@ class Leg:
         self._gate_state: dict[str, Any] = {"state": "closed", "cause": str(Cause.SILENCE), "since": 0.0}
         self._speaking_since: float | None = None
         self._last_event = -1
+        self._sends = False
 
     # -- life ---------------------------------------------------------------------------------------------------
 
@@ -215,6 +217,7 @@ class Leg:
     def media_changed(self, media: MediaOffer, now: float) -> None:
         """See `IngressLeg`. The leg keeps the rate it began with; a narrower or wider codec is fitted to it."""
         self._offer = LegOffer(role=self.role, participant=self.participant, media=media)
+        self.codec = media.formats[0].codec.name
         if self._row >= 0 and self._closed_at is None and self._port is not None:
             self._receive(media)
 
@@ -234,6 +237,19 @@ class Leg:
         self._wiring.reports.media_changed(
             self._row, _rtcp_target(media), is_muxed=media.rtcp_mux, own_keys=media.srtp_own
         )
+        self._tell_what_we_send()
+
+    def sends(self, on: bool) -> None:
+        """See `IngressLeg`."""
+        self._sends = on
+        if self._row >= 0 and self._closed_at is None and self._port is not None:
+            self._tell_what_we_send()
+
+    def _tell_what_we_send(self) -> None:
+        media = self._offer.media
+        formats = media.formats if media is not None and self._sends else ()
+        format_ = next((f for f in formats if f.codec.make_encoder is not None), None)
+        self._wiring.reports.sends(self._row, SentFormat(format_.payload_type, format_.codec) if format_ else None)
 
     def speaker_changed(self, *, role: str, participant: str, now: float) -> None:
         """See `IngressLeg`."""
@@ -272,7 +288,7 @@ class Leg:
             self._on_gate(output, now)
         elif isinstance(output, Speaking):
             self._on_speaking(output, now)
-        else:
+        elif isinstance(output, TelephoneEvent):
             self._on_telephone_event(output)
 
     def _on_gate(self, output: Gate, now: float) -> None:

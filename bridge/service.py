@@ -17,11 +17,11 @@ from typing import Any, Protocol, TypeVar
 import structlog
 
 from bridge.call import Call, CallPlan
-from bridge.config import GateSettings, RouteSettings, Settings, SttSettings, build
+from bridge.config import GateSettings, RouteSettings, RouteSip, Settings, SttSettings, build
 from bridge.errors import CapacityError
 from bridge.ingress.contract import CallControl, CallOffer
 from bridge.leg import Leg
-from bridge.media.outputs import Output
+from bridge.media.outputs import Failure, Output
 from bridge.metrics import Metrics
 from bridge.publish.events import Event, Published
 from bridge.publish.redact import Redactor
@@ -229,6 +229,8 @@ class Service:
 
     def _dispatch(self, leg: Leg, output: Output, now: float) -> None:
         try:
+            if isinstance(output, Failure):
+                raise output.error
             leg.on_output(output, now)
         except Exception:
             log.exception("leg failed", leg=leg.id)
@@ -387,7 +389,8 @@ def plan_settings(route: RouteSettings, settings: Settings, problems: list[str],
     for name, table in own.items():
         providers[name] = providers.get(name, {}) | table
     stt = build(SttSettings, _table(settings.stt) | plain | {"providers": providers}, f"{path}.stt", problems)
-    return CallPlan(gate=gate, stt=stt, labels=dict(route.labels))
+    sip = build(RouteSip, {"answer": settings.sip.answer} | route.sip, f"{path}.sip", problems)
+    return CallPlan(gate=gate, stt=stt, labels=dict(route.labels), answer=sip.answer)
 
 
 def _table(settings: Any) -> dict[str, Any]:

@@ -125,6 +125,8 @@ def test_the_first_route_that_matches_changes_the_settings(
     [
         ("[sip]\nusers = { bob = 1234 }", "sip.users.bob: must be text"),
         ("[[route]]\nlabels = { queue = 5 }", "route[0].labels.queue: must be text"),
+        ("[[route]]\nsip = { answer = 'sendonly' }", "route[0].sip.answer: must be one of sendrecv, recvonly"),
+        ("[[route]]\nsip = { users = {} }", "route[0].sip.users: no such setting"),
         ("[[route]]\nmatch = { to = 5 }", "route[0].match.to: must be text"),
         ("[[route]]\nmatch = { header = 'x' }", "route[0].match.header: must be text"),
         ("[[route]]\nmatch = { header = { a = 1 } }", "route[0].match.header.a: must be text"),

@@ -105,6 +105,10 @@ class IngressLeg(Protocol):
         """After a re-offer: new port, address, codecs or keys. A new source may be latched to from now on."""
         ...
 
+    def sends(self, on: bool) -> None:
+        """Whether the peer was told that we send (`sendrecv`, `sendonly`): silence then leaves now and then."""
+        ...
+
     def speaker_changed(self, *, role: str, participant: str, now: float) -> None:
         """Another party speaks on this leg from now on (SIPREC transfer)."""
         ...
@@ -131,6 +135,11 @@ class IngressCall(Protocol):
 
     @property
     def legs(self) -> Sequence[IngressLeg]: ...
+
+    @property
+    def answer(self) -> str:
+        """Direction that a plain `sendrecv` offer of this call is answered with: `sip.answer`, or its route's."""
+        ...
 
     def answered(self, now: float) -> None:
         """The first 2xx was sent: call time 0. Before it nothing is transcribed."""

@@ -15,7 +15,7 @@ from bridge.ingress.contract import CallOffer, Host, IngressCall, IngressLeg, Le
 from bridge.ingress.sip_media import Stream, our_offer, take
 from bridge.ingress.siprec import Party, Recording
 from bridge.sip import multipart, sdp
-from bridge.sip.answer import LocalDescription, LocalStream
+from bridge.sip.answer import SEND, LocalDescription, LocalStream, answer_direction
 from bridge.sip.events import Body, Flow
 from bridge.sip.message import Request
 from bridge.sip.multipart import Part
@@ -175,7 +175,7 @@ class SipCall:
     # -- our side ------------------------------------------------------------------------------------------------
 
     def _answer(self, description: Description | None) -> Body:
-        wanted = "recvonly" if self.is_recording else self._settings.sip.answer
+        wanted = self._wanted()
         address = next(line.leg.local[0] for line in self._lines if line.leg is not None)
         streams = [self._local_stream(line, wanted, is_offer=description is None) for line in self._lines]
         if description is None:
@@ -188,9 +188,17 @@ class SipCall:
             or line.leg is None
             or (line.media is not None and line.media.port == 0 and not is_offer)
         ):
+            if line.leg is not None:
+                line.leg.sends(False)
             return None
         stream = replace(line.stream, direction="sendrecv") if is_offer else line.stream
-        return stream.local(line.leg.local, wanted)
+        local = stream.local(line.leg.local, wanted)
+        line.leg.sends(SEND[local.direction])
+        return local
+
+    def _wanted(self) -> str:
+        """The direction that we would have, were it ours to choose."""
+        return "recvonly" if self.is_recording or self.call is None else self.call.answer
 
     # -- later offers and answers --------------------------------------------------------------------------------
 
@@ -209,6 +217,9 @@ class SipCall:
         except SdpError:
             return False
         self._replace_lines(lines, description, now)
+        for line in self._lines:
+            if line.leg is not None and line.media is not None:
+                line.leg.sends(SEND[answer_direction(line.media.direction, self._wanted())])
         return any(line.stream is not None and line.leg is not None for line in self._lines)
 
     def reoffered(self, request: Request, now: float) -> Body | None:

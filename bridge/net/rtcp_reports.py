@@ -1,5 +1,6 @@
 """RTCP of all legs: a receiver report with CNAME every five seconds or so (RFC 3550 section 6; many SBCs and PBXs take
-its absence for a dead peer), and the note that is taken of what peers send. BYE is advisory: signalling ends a leg."""
+its absence for a dead peer), with it the silence of legs that said they send, and the note that is taken of what peers
+send. BYE is advisory: signalling ends a leg."""
 
 from __future__ import annotations
 
@@ -10,11 +11,13 @@ from dataclasses import dataclass, field
 
 import structlog
 
+from bridge.clock import unix_ms
 from bridge.errors import MalformedPacket
 from bridge.model import POSITION_HZ
 from bridge.net.datagrams import MediaPort, target_of
+from bridge.net.rtp_silence import SentFormat, Silence
 from bridge.rtp.lanes import Lanes
-from bridge.rtp.rtcp import Goodbye, ReceiverReport, ReportBlock, SenderReport, parse_rtcp, report_datagram
+from bridge.rtp.rtcp import Goodbye, ReportBlock, SenderReport, parse_rtcp, report_datagram
 from bridge.rtp.rtcp_timing import LastSenderReport, Reception, report_block, report_interval
 from bridge.rtp.srtp import SrtpKeys, SrtpSender
 
@@ -24,7 +27,7 @@ log = structlog.get_logger()
 @dataclass(slots=True)
 class _Reporter:
     port: MediaPort
-    ssrc: int
+    silence: Silence
     target: tuple[str, int] | None
     is_muxed: bool = False
     own_keys: SrtpKeys | None = None
@@ -37,10 +40,19 @@ class _Reporter:
 class RtcpReports:
     """`random` gives 0 to 1; `cname` must say nothing about people."""
 
-    def __init__(self, lanes: Lanes, *, cname: str, random: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        lanes: Lanes,
+        *,
+        cname: str,
+        random: Callable[[], float],
+        source_of: Callable[[int], tuple[str, int] | None] = lambda row: None,
+    ) -> None:
+        """`source_of`: where a row's RTP comes from, and ours goes to."""
         self._lanes = lanes
         self._cname = cname
         self._random = random
+        self._source_of = source_of
         self._reporters: dict[int, _Reporter] = {}
         self._due: list[tuple[float, int, _Reporter]] = []
         self.malformed = 0
@@ -48,7 +60,8 @@ class RtcpReports:
 
     def open(self, row: int, port: MediaPort, now: float) -> None:
         """A leg receives RTP from now on; `media_changed` says from whom."""
-        reporter = _Reporter(port, int(self._random() * 0xFFFF_FFFF), None)
+        silence = Silence(int(self._random() * 0xFFFF_FFFF), sequence=int(self._random() * 0x7FFF))
+        reporter = _Reporter(port, silence, None)
         self._reporters[row] = reporter
         heapq.heappush(self._due, (now + report_interval(self._random(), is_first=True), row, reporter))
 
@@ -63,6 +76,10 @@ class RtcpReports:
             reporter.srtp = SrtpSender(own_keys) if own_keys is not None else None
         if target is not None and _is_address(target[0]):
             reporter.target = target
+
+    def sends(self, row: int, format_: SentFormat | None) -> None:
+        """Whether we told the peer that we send, and in which format our silence then is."""
+        self._reporters[row].silence.format = format_
 
     def close(self, row: int, now: float) -> None:
         """The leg ends: a last report with BYE."""
@@ -93,8 +110,19 @@ class RtcpReports:
         while self._due and self._due[0][0] <= now:
             _, row, reporter = heapq.heappop(self._due)
             if reporter.is_open:
+                self._send_silence(row, reporter, now)
                 self._send(row, reporter, now)
                 heapq.heappush(self._due, (now + report_interval(self._random()), row, reporter))
+
+    def _send_silence(self, row: int, reporter: _Reporter, now: float) -> None:
+        target = self._source_of(row)
+        data = reporter.silence.next(now) if target is not None else None
+        if target is None or data is None:
+            return
+        try:
+            reporter.port.rtp.sendto(reporter.srtp.protect(data) if reporter.srtp is not None else data, target)
+        except (OSError, OverflowError, ValueError) as error:
+            log.debug("silence not sent", reason=str(error))
 
     def _send(self, row: int, reporter: _Reporter, now: float, *, is_last: bool = False) -> None:
         if reporter.target is None:
@@ -105,7 +133,7 @@ class RtcpReports:
         if lanes.received[row]:
             following = int(lanes.cycles[row]) << 16 | (int(lanes.first_word[row]) & 0xFFFF)
             highest = max(following - 1, 0)  # not each half by itself: just after a wrap the cycle is one ahead
-            received = int(lanes.received[row])
+            received = int(lanes.received[row] - lanes.received_before[row])
             reception = Reception(
                 expected=max(highest - int(lanes.first_sequence[row]) + 1, received), received=received
             )
@@ -121,8 +149,8 @@ class RtcpReports:
             )
             reporter.before = reception
             blocks = (block,)
-        further = (Goodbye((reporter.ssrc,)),) if is_last else ()
-        data = report_datagram(ReceiverReport(reporter.ssrc, blocks), self._cname, further=further)
+        further = (Goodbye((reporter.silence.ssrc,)),) if is_last else ()
+        data = report_datagram(reporter.silence.report(blocks, now, unix_ms()), self._cname, further=further)
         sock = reporter.port.rtp if reporter.is_muxed else reporter.port.rtcp
         try:
             if reporter.srtp is not None:

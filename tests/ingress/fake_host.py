@@ -29,6 +29,8 @@ class FakeLeg:
 
     def media_changed(self, media: MediaOffer, now: float) -> None: ...
 
+    def sends(self, on: bool) -> None: ...
+
     def speaker_changed(self, *, role: str, participant: str, now: float) -> None: ...
 
     def push_pcm(self, samples: NDArray[np.int16], *, start: float, now: float) -> None:
@@ -58,6 +60,7 @@ class FakeCall:
         self.seats = [FakeLeg(n, leg) for n, leg in enumerate(offer.legs, 1)]
         self.answered_at: float | None = None
         self.reason = ""
+        self.answer = "sendrecv"
 
     @property
     def legs(self) -> Sequence[FakeLeg]:

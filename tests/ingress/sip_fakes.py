@@ -27,6 +27,7 @@ class FakeLeg:
     holds: list[bool] = field(default_factory=list)
     media: list[MediaOffer] = field(default_factory=list)
     speakers: list[tuple[str, str]] = field(default_factory=list)
+    sent: list[bool] = field(default_factory=list)
     is_over: bool = False
 
     @property
@@ -48,6 +49,9 @@ class FakeLeg:
     def speaker_changed(self, *, role: str, participant: str, now: float) -> None:
         self.speakers.append((role, participant))
 
+    def sends(self, on: bool) -> None:
+        self.sent.append(on)
+
     def push_pcm(self, samples: object, *, start: float, now: float) -> None:
         raise InvalidState("SIP brings RTP")
 
@@ -63,6 +67,7 @@ class FakeCall:
     legs: list[FakeLeg]
     answers: list[float] = field(default_factory=list)
     reasons: list[str] = field(default_factory=list)
+    answer: str = "sendrecv"
 
     def answered(self, now: float) -> None:
         self.answers.append(now)
@@ -89,12 +94,13 @@ class FakeHost:
         self.calls: list[FakeCall] = []
         self.is_accepting = True
         self.room = room
+        self.answer = "sendrecv"
 
     def open_call(self, offer: CallOffer, control: CallControl, now: float) -> FakeCall:
         if len(self.calls) >= self.room:
             raise CapacityError("full", retry_after=7)
         legs = [make_leg(leg, n) for n, leg in enumerate(offer.legs)]
-        self.calls.append(FakeCall(str(len(self.calls)), offer, control, legs))
+        self.calls.append(FakeCall(str(len(self.calls)), offer, control, legs, answer=self.answer))
         return self.calls[-1]
 
     def find_call(self, correlation: str, value: str) -> FakeCall | None:

@@ -186,7 +186,8 @@ async def test_the_service_hangs_up_with_a_bye() -> None:
 
 async def test_recvonly_is_answered_where_configured() -> None:
     host = FakeHost()
-    async with served(host, answer="recvonly") as (ingress, client):
+    host.answer = "recvonly"
+    async with served(host) as (ingress, client):
         await call(client, ingress)
         answered = await client.wait_for(Answered)
     assert sdp_model.parse(answered.response.body).media[0].direction == "recvonly"

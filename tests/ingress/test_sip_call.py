@@ -47,6 +47,24 @@ def test_an_offerless_reinvite_gets_our_wish_even_during_hold_and_the_ack_decide
     assert leg.media[-1].remote == ("192.0.2.77", 7000)
 
 
+def test_a_leg_knows_whether_the_peer_was_told_that_we_send() -> None:
+    call, made, answer = opened(sdp(AUDIO))
+    leg = made.legs[0]
+    assert (media_of(answer).direction, leg.sent[-1]) == ("sendrecv", True)
+    for n, (direction, answered, sends) in enumerate(
+        [("sendonly", "recvonly", False), ("sendrecv", "sendrecv", True), ("inactive", "inactive", False)], 2
+    ):
+        body = call.reoffered(request(sdp(f"{AUDIO}\r\na={direction}", version=n), cseq=n), float(n))
+        assert (media_of(body).direction, leg.sent[-1]) == (answered, sends)
+
+
+def test_where_we_offered_the_ack_decides_whether_we_send() -> None:
+    call, made, _ = opened(b"")
+    assert made.legs[0].sent[-1]
+    assert call.answered_by_ack(request(sdp(f"{AUDIO}\r\na=sendonly"), method="ACK"), 1.0)
+    assert not made.legs[0].sent[-1]
+
+
 @pytest.mark.parametrize("body", [b"", b"rubbish", sdp(), sdp("m=audio 7000 RTP/AVP 96")])
 def test_an_ack_without_a_usable_answer_is_told(body: bytes) -> None:
     call, _, _ = opened(b"")
