@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import os
 import signal
 import sys
@@ -172,9 +173,7 @@ def emulate(
     cadence: Annotated[float, typer.Option(help="Soniox: seconds of audio between messages.")] = 0.2,
     fault: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="NAME[=VALUE][@CONNECTIONS]", help="drop, refuse, late ...: see bridge/emulator/options.py."
-        ),
+        typer.Option(metavar="NAME[=VALUE][@CONNECTIONS]", help="drop=5, refuse=429, late=2, half_open=3 ..."),
     ] = None,
     log_file: Annotated[Path | None, typer.Option("--log", help="Append a JSON line per connection.")] = None,
 ) -> None:
@@ -225,7 +224,7 @@ def replay(
     from bridge.replay.command import run_replay
 
     settings = _checked(config)
-    log.configure(settings.log)
+    log.configure(dataclasses.replace(settings.log, level="warning"))  # words are what is asked for
     _run_loop(run_replay(files, settings, labels=labels, speed=speed, as_json=as_json, tell=typer.echo))
 
 

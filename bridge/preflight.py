@@ -134,18 +134,18 @@ async def _redis(settings: Settings) -> list[str]:
 async def _provider(settings: Settings) -> list[str]:
     """Whether the first provider lets us in."""
     from websockets.asyncio.client import connect
-    from websockets.exceptions import InvalidHandshake, InvalidStatus
+    from websockets.exceptions import InvalidHandshake, InvalidStatus, InvalidURI
 
     from bridge.model import AudioFormat
     from bridge.stt import PROVIDERS
     from bridge.stt.session import SttOptions
 
     name = settings.stt.provider
+    if name == "local":
+        return []  # started with the service
     own = provider_settings(name, settings.stt.providers, [])
     options = SttOptions(language=settings.stt.language)
     endpoint = PROVIDERS[name].endpoint(own, AudioFormat("mulaw", 8000), options)
-    if not endpoint.url:
-        return []
     try:
         async with asyncio.timeout(PROVIDER_TIMEOUT):
             async with connect(endpoint.url, additional_headers=dict(endpoint.headers), proxy=None):
@@ -153,6 +153,8 @@ async def _provider(settings: Settings) -> list[str]:
     except InvalidStatus as error:  # the exception's own text may hold our key
         said = error.response.headers.get("dg-error", "")
         return [f"stt.{name}: refused with HTTP {error.response.status_code} {said}".rstrip()]
+    except InvalidURI:
+        return [f"stt.{name}.url: not a WebSocket address"]
     except (InvalidHandshake, OSError, TimeoutError) as error:
         return [f"stt.{name}: cannot connect: {type(error).__name__}"]
 

@@ -68,6 +68,16 @@ class _Reader:
     async def read_now(
         self, after: Mapping[str, str], count: int, group: tuple[str, str] | None, block_ms: int | None
     ) -> list[Any]:
+        try:
+            return await self._ask(after, count, group, block_ms)
+        except AttributeError as error:
+            # redis-py's cluster client, asked for several partitions at once while a node goes away: one coroutine
+            # closes a connection in the middle of another's handshake, whose writer is None then
+            raise RedisConnectionError("connection closed while in use") from error
+
+    async def _ask(
+        self, after: Mapping[str, str], count: int, group: tuple[str, str] | None, block_ms: int | None
+    ) -> list[Any]:
         if group is None:
             answer = await self.client.xread(dict(after), count=count, block=block_ms)
         else:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from bridge.config import Settings
+from bridge.errors import ProviderError
 from bridge.local_recogniser import local_recogniser
 from bridge.publish import events
 from bridge.publish.events import Published
@@ -25,10 +27,16 @@ class _Told:
         self._tell = tell
         self._as_json = as_json
         self.opened: dict[tuple[str, str], list[Span]] = {}
+        self.untaken: list[str] = []
+        "Recordings of which no provider took any audio, though the gate let some through."
 
     def __call__(self, event: Published, recording: Recording) -> None:
         if event.type == events.LEG_GATE:
             self._gate(event, recording)
+        elif event.type == events.CALL_ENDED:
+            legs = event.data["legs"].values()
+            if not any(leg["sent_s"] for leg in legs) and any(leg["unsent_s"] for leg in legs):
+                self.untaken.append(recording.name)
         if self._as_json:
             self._tell(json.dumps(event_json(event) | {"file": recording.name}, ensure_ascii=False))
         elif event.type == events.TURN_ENDED:
@@ -53,15 +61,21 @@ async def run_replay(
     as_json: bool,
     tell: Callable[[str], None],
 ) -> None:
-    """Raises ConfigError for files that cannot be used, before anything is played."""
+    """Raises ConfigError for files that cannot be used, before anything is played, and ProviderError when no provider
+    took what was played."""
     recordings = [load(path) for path in files]
     known = labels_of(labels) if labels is not None else {}
     told = _Told(tell, as_json=as_json)
     async with local_recogniser(settings) as tables:
         settings = dataclasses.replace(settings, stt=with_tables(settings.stt, tables))
         await replay(recordings, settings, ReplayOptions(speed=speed), told)
-    if labels is None:
-        return
+    if labels is not None:
+        _score(recordings, known, told, tell)
+    if told.untaken:
+        raise ProviderError(f"no provider took the audio of {', '.join(told.untaken)}", is_retryable=True)
+
+
+def _score(recordings: Sequence[Recording], known: Mapping[str, Any], told: _Told, tell: Callable[[str], None]) -> None:
     score = Score()
     for recording in recordings:
         label = known.get(recording.name)
