@@ -9,6 +9,8 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
+from tests.bench import ears_codecs
+
 RATE = 8000
 Sound = NDArray[np.int16]
 Span = tuple[float, float]
@@ -146,4 +148,8 @@ VARIANTS: dict[str, Variant] = {
     "Opus 16 kbit/s": transcoded("libopus", RATE, {}),
     "AMR 12.2 kbit/s": transcoded("libopencore_amrnb", RATE, {}),
     "G.723.1 6.3 kbit/s": transcoded("g723_1", RATE, {}),
+    "G.711 mu-law and A-law twice": lambda sound, _spans: ears_codecs.tandem(sound),
+    "GSM 13 kbit/s": lambda sound, _spans: ears_codecs.gsm(sound),
 }
+if ears_codecs.has_g729():
+    VARIANTS["G.729 8 kbit/s"] = lambda sound, _spans: ears_codecs.g729(sound)
