@@ -19,8 +19,9 @@ from bridge.metrics import Metrics
 from bridge.net.sip_transports import SipDriver
 from bridge.sip.auth import DigestServer, Verdict
 from bridge.sip.endpoint import Endpoint, Identity, Refusal
-from bridge.sip.events import Accepted, Confirmed, Ended, EndReason, Event, Flow, IncomingCall, Reoffer
+from bridge.sip.events import Accepted, Body, Confirmed, Ended, EndReason, Event, Flow, IncomingCall, Reoffer
 from bridge.sip.message import Request
+from bridge.sip.recording import SNAPSHOT_REQUEST
 
 log = structlog.get_logger()
 REALM = "callbridge"
@@ -28,6 +29,12 @@ RETRY_AFTER = 5  # s; told to who is refused for load
 MAX_SOURCES = 10_000
 "Source addresses whose rate is remembered."
 GOODBYE = 2.0  # s that `close` gives the last BYEs and responses
+SNAPSHOT = Body(SNAPSHOT_REQUEST, "application/rs-metadata")
+SNAPSHOT_HEADERS = (
+    ("Require", "siprec"),
+    ("Accept", "application/sdp, application/rs-metadata"),
+    ("Content-Disposition", "recording-session"),
+)
 REASONS = {
     EndReason.BYE: "hangup",
     EndReason.LOCAL: "hangup",
@@ -117,10 +124,12 @@ class SipIngress:
                 call.call.answered(now)
         elif isinstance(event, Reoffer):
             self._reoffered(call, event, now)
-        elif isinstance(event, Confirmed) and call.is_offered_by_us:
-            if not call.answered_by_ack(event.request, now):
+        elif isinstance(event, Confirmed):
+            if call.is_offered_by_us and not call.answered_by_ack(event.request, now):
                 log.info("call refused", call=call.call.id, reason="no answer in ACK")
                 self.endpoint.hang_up(event.dialog, now, reason=EndReason.FAILED)
+            else:
+                self._complete_metadata(call, now)
         elif isinstance(event, Ended):
             del self._calls[event.dialog]
             if self._siblings(call):
@@ -150,6 +159,12 @@ class SipIngress:
             self.endpoint.reject(event.dialog, 488, now)
         else:
             self.endpoint.accept(event.dialog, body, now)
+            self._complete_metadata(call, now)
+
+    def _complete_metadata(self, call: SipCall, now: float) -> None:
+        """Without who speaks where, legs have roles by position only: asks for it (RFC 7866 section 9.2)."""
+        if call.wants_snapshot(now):
+            self.endpoint.update(call.dialog, SNAPSHOT, now, headers=SNAPSHOT_HEADERS)
 
     def _abandon(self, dialog: str, now: float) -> None:
         call = self._calls.pop(dialog, None)

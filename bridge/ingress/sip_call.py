@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -26,6 +27,7 @@ from bridge.sip.syntax import parse_name_addr
 log = structlog.get_logger()
 FORK_ID = "cisco_refci"
 "Correlation by which the second INVITE of a forked call finds the first."
+SNAPSHOT_EVERY = 60.0  # s; a client that cannot send its metadata is not asked all the time
 MAX_LEGS = 8
 "Audio m-lines taken of one recording session."
 
@@ -67,6 +69,7 @@ class SipCall:
         self._local = LocalDescription(session_id=int.from_bytes(dialog.encode()[-6:], "big"))
         self._version = ("", "")
         self._began_sendonly = False
+        self._asked_at = -math.inf
 
     def hang_up(self) -> None:
         """BYE to the peer; the service has ended the call already."""
@@ -171,6 +174,14 @@ class SipCall:
             aors=aors,
             correlation=correlation,
         )
+
+    def wants_snapshot(self, now: float) -> bool:
+        """Whether the recording client is to be asked for its whole metadata: none came, or only changes to what never
+        came. True at most once in SNAPSHOT_EVERY."""
+        if not self.is_recording or self._recording.has_base or now - self._asked_at < SNAPSHOT_EVERY:
+            return False
+        self._asked_at = now
+        return True
 
     # -- our side ------------------------------------------------------------------------------------------------
 

@@ -41,6 +41,11 @@ class Recording:
         return self._metadata.session_id
 
     @property
+    def has_base(self) -> bool:
+        """A complete metadata document has come."""
+        return self._metadata.has_base
+
+    @property
     def aors(self) -> tuple[str, ...]:
         """Of every participant, in order."""
         return tuple(party.aor for party in self._metadata.participants.values() if party.aor)

@@ -161,6 +161,12 @@ class Endpoint:
             raise InvalidState("re-INVITE without a dialog")
         self._uac.reinvite(found, body, now)
 
+    def update(self, dialog: str, body: Body, now: float, *, headers: Sequence[tuple[str, str]] = ()) -> bool:
+        """An UPDATE whose body is no offer, such as a request for metadata; nothing is told of its answer. False: the
+        dialog is not established, or the peer did not list UPDATE in Allow."""
+        found = self._core.dialogs.get(dialog)
+        return found is not None and self._uac.update(found, body, now, headers)
+
     def hang_up(self, dialog: str, now: float, *, reason: EndReason = EndReason.LOCAL) -> None:
         """BYE; before the answer CANCEL, or 480 to their INVITE; `Ended(reason)` follows when the peer has confirmed or
         32 s have passed. Idempotent; unknown ids are ignored."""

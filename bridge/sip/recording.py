@@ -17,6 +17,12 @@ from bridge.sip.message import Request
 from bridge.sip.multipart import Part
 from bridge.sip.syntax import parse_name_addr, split_outside
 
+SNAPSHOT_REQUEST = (
+    b'<?xml version="1.0" encoding="UTF-8"?>\r\n'
+    b'<requestsnapshot xmlns="urn:ietf:params:xml:ns:recording:1">'
+    b"<requestreason>no complete metadata</requestreason></requestsnapshot>\r\n"
+)
+"""Asks a recording client for all of its metadata (RFC 7866 section 9.2)."""
 MAX_METADATA_BYTES = 256 * 1024
 MAX_ELEMENTS = 5000
 METADATA_TYPES = ("application/rs-metadata", "application/rs-metadata+xml")
@@ -76,6 +82,8 @@ class Metadata:
     "Stream to the participant that sent it last: who is silent on it while nobody sends."
     was_in: set[str] = field(default_factory=set)
     "Participants that have sent or received."
+    has_base: bool = False
+    "A complete document has come: partial ones have something to change."
 
     def merge(self, content: bytes) -> bool:
         """Takes a metadata document: a complete one replaces what was known, a partial one changes it. False, and
@@ -87,6 +95,7 @@ class Metadata:
             self.participants.clear()
             self.stream_of_label.clear()
             self.labels.clear()
+            self.has_base = True
         # associations may stand before the participant they speak of
         for element in sorted(root.iter(), key=lambda item: _local(item).endswith("assoc")):
             self._take(element)

@@ -115,6 +115,18 @@ class Uac:
         self._core.add_client(branch, method, transaction)
         self._core.flush(transaction)
 
+    def update(self, dialog: Dialog, body: Body, now: float, extra: Sequence[tuple[str, str]]) -> bool:
+        """UPDATE with a body that is no offer. False: not now, or not with this peer."""
+        if not dialog.peer_allows_update or dialog.phase is not Phase.ESTABLISHED:
+            return False
+
+        def on_final(status: int, response: Response | None, at: float) -> None:
+            if status in GONE and dialog.phase is Phase.ESTABLISHED:
+                self.bye(dialog, EndReason.TIMEOUT if status == 408 else EndReason.GONE, at)
+
+        self.request(dialog, "UPDATE", now, body=body, extra=extra, on_final=on_final)
+        return True
+
     # -- responses -----------------------------------------------------------------------------------------------
 
     def receive(self, response: Response, flow: Flow, now: float) -> None:

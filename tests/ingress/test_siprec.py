@@ -291,3 +291,20 @@ def test_a_party_that_leaves_is_forgotten_and_its_stream_has_no_other_speaker() 
     call.reoffered(request(gone.encode(), method="UPDATE", content_type=METADATA_TYPE, cseq=2), 5.0)
     assert [leg.speakers for leg in made.legs] == [[], []]
     assert [leg.on_hold for leg in made.legs] == [False, False]
+
+
+def test_changes_to_what_never_came_are_reason_to_ask_once_a_minute_until_the_whole_has_come() -> None:
+    part = metadata(("ann", ["s1"], ["s2"]), mode="partial")
+    call, _, _ = opened(multipart((SDP_TYPE, offer(stream(1))), (METADATA_TYPE, part)))
+    assert call.wants_snapshot(1.0)
+    assert not call.wants_snapshot(60.9)
+    assert call.wants_snapshot(61.1)
+    call.reoffered(request(multipart((METADATA_TYPE, BOTH)), method="UPDATE", cseq=2), 62.0)
+    assert not call.wants_snapshot(500.0)
+
+
+def test_a_client_that_said_all_and_a_plain_call_are_not_asked() -> None:
+    call, _, _ = two_streams()
+    assert not call.wants_snapshot(1.0)
+    plain = request(offer(stream(1)).encode(), content_type=SDP_TYPE, require="")
+    assert not SipCall("d", plain, FLOW, settings(), hang_up=lambda dialog: None).wants_snapshot(1.0)  # type: ignore[arg-type]
