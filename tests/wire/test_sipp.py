@@ -43,6 +43,28 @@ async def test_a_scenario_runs_to_its_end_and_leaves_nothing(scenario: str, tran
         assert [leg.holds for leg in call.legs] == [[True, False], [True, False]]
 
 
+async def test_a_recording_client_that_sends_changes_only_is_asked_for_the_whole_once() -> None:
+    host = FakeHost()
+    async with served(host) as (ingress, _):
+        await sipp.run("snapshot", port_of(ingress, "udp"))
+        await settled(host)
+        assert ingress.endpoint.n_dialogs == 0
+    assert [leg.speakers for leg in host.calls[0].legs] == [
+        [("caller", "sip:customer@example.com")],
+        [("agent", "sip:agent@example.com")],
+    ]
+
+
+@pytest.mark.parametrize("transport", ["u1", "t1"])
+async def test_a_peer_that_requires_100rel_is_answered_at_once(transport: str) -> None:
+    # RFC 3262 section 3: only provisional responses are sent reliably, and we send none
+    host = FakeHost()
+    async with served(host) as (ingress, _):
+        await sipp.run("prack", port_of(ingress, "udp" if transport == "u1" else "tcp"), transport=transport)
+        await settled(host)
+    assert [call.reasons for call in host.calls] == [["hangup"]]
+
+
 @pytest.mark.parametrize("scenario", ["cancel", "resent"])
 async def test_races_and_repeats_on_udp(scenario: str) -> None:
     host = FakeHost()
