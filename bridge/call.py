@@ -16,10 +16,10 @@ from typing import Any
 
 import structlog
 
-from bridge.config import GateSettings, SttSettings
 from bridge.ingress.contract import CallControl, CallOffer, LegOffer
 from bridge.leg import Leg
 from bridge.model import Cause
+from bridge.plans import CallPlan
 from bridge.publish import events
 from bridge.wiring import Wiring
 
@@ -28,17 +28,6 @@ CLOSING = 60.0
 The transcriber keeps its own, shorter deadline; this one is for a leg that never says it is done."""
 ROLES = ("caller", "agent")
 log = structlog.get_logger()
-
-
-@dataclass(frozen=True, slots=True)
-class CallPlan:
-    """The settings of one call, after routes."""
-
-    gate: GateSettings
-    stt: SttSettings
-    labels: dict[str, str]
-    answer: str = "sendrecv"
-    "See `IngressCall.answer`."
 
 
 @dataclass(slots=True)

@@ -12,7 +12,7 @@ import structlog
 
 from bridge.config import Settings
 from bridge.errors import ConfigError
-from bridge.service import ProviderTables, plan_settings
+from bridge.plans import ProviderTables, plan_settings
 
 START = 20.0  # s to load its model and open its port
 STOP = 5.0  # s before it is killed

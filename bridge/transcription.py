@@ -9,6 +9,7 @@ from typing import Any
 from bridge.config import Settings, SttSettings, build
 from bridge.model import AudioFormat
 from bridge.net.stt_driver import SttDriver, SttDrivers
+from bridge.plans import plan_settings
 from bridge.stt import PROVIDERS
 from bridge.stt.events import SttEvent
 from bridge.stt.routing import Breakers, Route
@@ -37,8 +38,6 @@ def check_stt(settings: SttSettings, problems: list[str]) -> None:
 
 def check_routes(settings: Settings, problems: list[str]) -> None:
     """The `[[route]]` tables, each as a call would use it."""
-    from bridge.service import plan_settings
-
     for n, route in enumerate(settings.route):
         unknown = route.match.keys() - {"from", "to", "source", "header", "aor"}
         problems += [f"route[{n}].match.{key}: no such setting" for key in unknown]

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from bridge.config import RedisSettings, RtpSettings, Settings, load, parse
 from bridge.errors import ConfigError
 from bridge.ingress.contract import CallOffer
+from bridge.plans import plan_for
 from bridge.preflight import check_machine, check_settings
-from bridge.service import plan_for
 
 
 def test_no_file_and_no_environment_is_a_working_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ from bridge.app import Bridge
 from bridge.config import RouteSettings, Settings, SttSettings
 from bridge.ingress.contract import CallOffer
 from bridge.local_recogniser import wants_local
-from bridge.service import plan_for
+from bridge.plans import plan_for
 
 RUNNING = {"local": {"url": "ws://127.0.0.1:5"}}
 

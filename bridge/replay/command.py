@@ -11,13 +11,13 @@ from typing import Any
 from bridge.config import Settings
 from bridge.errors import ProviderError
 from bridge.local_recogniser import local_recogniser
+from bridge.plans import with_tables
 from bridge.publish import events
 from bridge.publish.events import Published
 from bridge.replay.recordings import Recording, load
 from bridge.replay.run import ReplayOptions, replay
 from bridge.replay.score import Score, Span, labels_of, segments_of
 from bridge.report import clock_time, event_json
-from bridge.service import with_tables
 
 
 class _Told:
