@@ -69,7 +69,10 @@ format: install
 bench: install debian-run
 	$(BIN)/python -m tests.bench.load --legs 100,300,600,1000 --json bench-out/load.json
 
+# Coverage-guided fuzzing; not in the lock, because there are no wheels of it for every machine.
 soak: install debian-test
+	@$(BIN)/python -c 'import atheris' 2>/dev/null || $(BIN)/python -m pip install --quiet \
+		--disable-pip-version-check --only-binary :all: 'atheris>=3,<4' || echo "no atheris here: its tests are skipped"
 	$(BIN)/pytest -m soak --timeout 7200 -s
 
 lock:
