@@ -292,7 +292,8 @@ class Leg:
             self._on_telephone_event(output)
 
     def _on_gate(self, output: Gate, now: float) -> None:
-        change, since = output.change, max(output.at - self._zero, 0.0)
+        # where nothing is captured a change happens "now"; the next packet's audio can be a few ms older than that
+        change, since = output.change, max(output.at - self._zero, float(self._gate_state["since"]))
         cause = change.cause
         was_open = self._gate_state["state"] == "open"
         self._gate_state = {"state": "open" if change.is_open else "closed", "cause": cause, "since": round(since, 3)}

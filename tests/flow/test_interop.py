@@ -209,6 +209,11 @@ def test_hold_is_told_when_it_was_signalled_and_ends_with_the_resume(phoned: Pho
     assert span[1] == pytest.approx(phoned.did["resume"], abs=SIGNALLED)
 
 
+def test_gate_changes_are_told_in_the_order_of_their_times(phoned: Phoned) -> None:
+    since = [e.data["since"] for e in phoned.events if e.type == "leg.gate"]
+    assert since == sorted(since)
+
+
 def test_mute_is_known_by_what_the_phone_sends_or_no_longer_sends(phoned: Phoned) -> None:
     (span,) = phoned.closed("mute")
     assert DETECTED[0] <= span[0] - phoned.did["mute"] <= DETECTED[1]
