@@ -20,13 +20,14 @@ from bridge.demo.verdict import Event, compare, finals_of
 from tests.redis_server import RedisServer, is_installed
 
 from .house import ROOT, Running, provider, service
-from .scenarios import TWO, plain
+from .scenarios import THANKS, WRONG, plain
 
 RATE = 5  # calls a second that one source may make
-SECONDS = 7.0
-LATE = 2.0  # s into the attack at which a second caller calls
+SECONDS = 5.0
+LATE = 0.8  # s into the attack at which a second caller calls
 WORD_TOLERANCE = 0.020  # s, the contract
-VICTIM, SECOND = plain(TWO), plain(((0.5, "caller-weasels"),))
+VICTIM = plain(((0.5, WRONG), (3.9, THANKS)))
+SECOND = plain(((0.5, "caller-weasels"),))
 pytestmark = [pytest.mark.skipif(not is_installed(), reason="redis-server is not installed"), pytest.mark.timeout(120)]
 
 
