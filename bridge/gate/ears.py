@@ -18,7 +18,7 @@ __all__ = ["FRAME", "Ears", "Heard"]
 
 Flags = NDArray[np.bool_]
 RING = 64  # frames of history, 2 s
-SWING = 1.4  # dB; taken to be swinging until a second has shown that it is not
+SWING = 0.7  # dB; taken to be swinging until the first second has shown that it is not
 FAINTEST = -60.0  # dBFS; a leg begins as if all on it were faint
 NO_BED = -90.0  # dBFS; below: nothing has sounded yet
 
@@ -58,11 +58,13 @@ class Ears:
         self._since_reset = np.zeros(capacity, np.int32)
         self._loudest = np.full(capacity, FAINTEST, np.float32)  # slowly falling maximum of the level
         self._bed = np.full(capacity, NO_BED - 1.0, np.float32)
+        self._slow = np.full(capacity, NO_BED, np.float32)  # level over about 0.1 s
         self._swing = np.full(capacity, SWING, np.float32)
         self._score = np.zeros(capacity, np.float32)
         self._music = np.zeros(capacity, np.bool_)
         self._steady_dbfs = np.zeros(capacity, np.float32)
         self._steady_run = np.zeros(capacity, np.int32)  # frames that the level has stayed close to it
+        self._last = np.zeros(capacity, np.float32)  # probability of speech in the frame before
         self._tones = Tones(capacity)
 
     def reset(self, row: int) -> None:
@@ -72,6 +74,7 @@ class Ears:
         self._gap_run[row] = self._since_reset[row] = self._steady_run[row] = 0
         self._loudest[row] = FAINTEST
         self._bed[row] = NO_BED - 1.0
+        self._slow[row] = NO_BED
         self._swing[row], self._score[row] = SWING, 0.0
         self._music[row] = False
         self._tones.reset(row)
@@ -106,6 +109,7 @@ class Ears:
         doubtful = (level >= at.SKIP_DBFS) & ~self._is_hiss(rows, level)
         self._silero.skip(rows[~doubtful], audio[~doubtful])
         speech[doubtful] = self._silero.speech(rows[doubtful], audio[doubtful])
+        self._last[rows] = speech
         self._steady_run[rows[speech >= at.HISS_SPEECH]] = 0
         return speech
 
@@ -120,14 +124,17 @@ class Ears:
         return hiss
 
     def _rest(self, rows: Rows, gap: Flags) -> dict[int, Floats]:
-        """A pause empties the recurrent state. After music or tones its last answers are not trusted: heard again."""
+        """A pause empties the recurrent state, and where steady noise leaves none, time. After music or tones its last
+        answers are not trusted: heard again."""
         run = np.where(gap, self._gap_run[rows] + 1, 0)
         self._gap_run[rows] = run
         rests = run == at.GAP_FRAMES
         in_doubt = self._music[rows] | self._tones.is_held(rows)
         stale = rows[rests & in_doubt & (self._since_reset[rows] > at.STALE_FRAMES)]
         self._since_reset[rows] = np.where(run >= at.GAP_FRAMES, 0, self._since_reset[rows] + 1)
-        self._silero.forget(rows[rests])
+        is_noise = (self._swing[rows] <= at.STEADY_DB) & ~in_doubt & (self._last[rows] < at.HINT)
+        fills = is_noise & (self._since_reset[rows] % at.STALE_FRAMES == at.STALE_FRAMES - 1)
+        self._silero.forget(rows[rests | fills])
         return self._hear_again(stale) if stale.size else {}
 
     def _hear_again(self, rows: Rows) -> dict[int, Floats]:
@@ -143,8 +150,10 @@ class Ears:
 
     def _hear_music(self, rows: Rows, speech: Floats, level: Floats, *, sounding: Flags) -> Flags:
         """Music is what goes on sounding, not steadily, and in which the model hears no voice."""
-        swing = self._swing[rows]
-        swing = np.where(sounding, swing + at.BED_RATE * (np.abs(level - self._bed[rows]) - swing), swing)
+        slow, swing = self._slow[rows], self._swing[rows]
+        slow = np.where(slow <= NO_BED, level, slow)
+        slow = self._slow[rows] = np.where(sounding, slow + at.SWING_RATE * (level - slow), slow)
+        swing = np.where(sounding, swing + at.BED_RATE * (np.abs(slow - self._bed[rows]) - swing), swing)
         self._swing[rows] = swing
         step = np.where(speech < at.HINT, at.MUSIC_QUIET_STEP, 0.0)
         step = np.where(speech > at.SPEECH_ON, at.MUSIC_SPEECH_STEP, step)

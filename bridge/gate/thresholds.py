@@ -67,7 +67,8 @@ MUSIC_OFF = 10.0
 MUSIC_TOP = 60.0
 MUSIC_QUIET_STEP = -0.5  # 1.6 s of pause end the state; a song's own pauses do not
 MUSIC_SPEECH_STEP = -2.0  # so do 0.8 s of speech
-STEADY_DB = 0.8  # what swings less about its slow level is a line's noise or a fan, not music
+STEADY_DB = 0.5  # what swings less about its slow level is a line's noise or a fan, not music
+SWING_RATE = 0.3  # of the level that swings: frames of coloured noise wander by 1 dB each, six together by 0.4
 BED_RATE = 0.03  # per frame; the bed is the slow level (about 1 s) of what is not speech
 FAINT_DB = 15.0  # a voice that answers is not so far below the music that it follows; its fade-out is
 

@@ -140,3 +140,12 @@ def test_a_steady_lines_noise_is_not_given_to_the_network_and_the_first_word_in_
     word = at_level(recording("caller-weasels"), -40)
     line = noise(len(word) / 8000 + 0.1, -52)[: len(word)]
     assert max(ears.hear(row, frame[None]).speech[0] for frame in frames_of(word + line)) > 0.9
+
+
+def test_half_a_minute_of_loud_noise_does_not_deafen() -> None:
+    rumble = np.convolve(noise(30, -30), 0.9 ** np.arange(16), "same")
+    line = np.round(rumble * (32768 * 10 ** (-30 / 20) / rumble.std())).astype(np.int16)
+    word = at_level(recording("caller-weasels"), -20)[: len(line) - 200000]
+    line[200000 : 200000 + len(word)] += word
+    changes = listen(line)
+    assert any(change.is_open and change.position <= 201600 for change in changes)
