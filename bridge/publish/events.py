@@ -179,9 +179,7 @@ def leg_ended(call: str, at_ms: int, *, leg: str, role: str, codec: str = "", pa
     return Event(LEG_ENDED, call, at_ms, leg, role, data={"codec": codec, "participant": participant})
 
 
-def leg_gate(
-    call: str, at_ms: int, *, leg: str, role: str, cause: str | None, since: float, reason: str = ""
-) -> Event:
+def leg_gate(call: str, at_ms: int, *, leg: str, role: str, cause: str | None, since: float, reason: str = "") -> Event:
     """`cause` None: open. `since`: call time. `reason`: what moved the gate, in a few words."""
     data: dict[str, Any] = {"state": "open" if cause is None else "closed", "since": round(since, 3)}
     if cause is not None:
