@@ -50,5 +50,5 @@ async def test_werift_is_heard_whole_whatever_is_lost_and_its_delete_ends_the_ca
     leg = call.seats[0]
     assert leg.seconds == pytest.approx(SECONDS, abs=0.25)
     assert np.abs(leg.samples).max() > 3000
-    lost = metrics.packets.value("lost")
+    lost = leg.packets["lost"]
     assert lost == 0 if loss == 0.0 else 3 < lost < 35
