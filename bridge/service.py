@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import heapq
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeVar
 
@@ -288,10 +288,17 @@ class Service:
         for call in list(self._calls.values()):
             call.hang_up("drain", self._wiring.now())
 
-    def ledgers(self) -> dict[str, dict[str, Any]]:
-        """Of every running call, so far: what `call.ended` says should this process die."""
-        now = self._wiring.now()
-        return {call.id: call.ledgers(now) for call in self._calls.values() if call.is_answered}
+    def ledgers(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Of every running call, so far: what `call.ended` says should this process die. Made one by one as they are
+        asked for, because all at once they would hold up the tick; calls may come and go meanwhile."""
+        for call in list(self._calls.values()):
+            if call.is_answered and call.id in self._calls:
+                yield call.id, call.ledgers(self._wiring.now())
+
+    @property
+    def running(self) -> int:
+        """Calls."""
+        return len(self._calls)
 
     # -- Calls, for the web server ------------------------------------------------------------------------------------
 

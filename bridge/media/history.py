@@ -26,6 +26,7 @@ class History:
         self.per_position = rate_hz // POSITION_HZ
         self._width = HISTORY * self.per_position
         self._flat = np.zeros(capacity * self._width, dtype)
+        self._views: dict[int, NDArray[Any]] = {}
 
     def write(self, row: int, position: int, samples: NDArray[Any]) -> None:
         """Samples of one leg from `position` on."""
@@ -64,5 +65,10 @@ class History:
         return picked
 
     def _windows(self, n: int) -> NDArray[Any]:
-        step = self._flat.itemsize
-        return as_strided(self._flat, shape=(len(self._flat) - n + 1, n), strides=(step, step))
+        """[m, n]: row i is the run of n samples that begins at i. A view, made once for each packet length."""
+        view = self._views.get(n)
+        if view is None:
+            step = self._flat.itemsize
+            view = as_strided(self._flat, shape=(len(self._flat) - n + 1, n), strides=(step, step))
+            self._views[n] = view
+        return view

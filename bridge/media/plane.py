@@ -225,6 +225,8 @@ class Plane:
 
     def push(self, batch: Arrivals) -> None:
         """A pass of datagrams. Nothing on the wire raises: it is taken, or counted and dropped."""
+        if not batch.rows:
+            return
         rows = np.array(batch.rows, np.int64)
         n = len(rows)
         words = np.ascontiguousarray(batch.data[:n, :RTP_HEADER_BYTES]).view(">u4").astype(np.int64)
@@ -271,8 +273,9 @@ class Plane:
         late = self.gates.is_open[rows] & (lanes.position[rows] + units - self._sent_to[rows] > HISTORY)
         for row in rows[late]:
             self._send(self._track(int(row)), int(lanes.position[row]))
-        for size in np.unique(units):
-            same = slice(None) if (units == size).all() else units == size
+        is_uniform = bool((units == units[0]).all())
+        for size in units[:1] if is_uniform else np.unique(units):
+            same = slice(None) if is_uniform else units == size
             block = data[same, RTP_HEADER_BYTES : RTP_HEADER_BYTES + int(size)]
             self._histories[(POSITION_HZ, 1)].write_block(rows[same], lanes.position[rows[same]], block)
         seq = (lanes.first_word[rows] + 1) & 0xFFFF

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Protocol, cast
 
@@ -18,6 +19,11 @@ from websockets.frames import Frame, Opcode
 from websockets.http11 import Response
 from websockets.protocol import State
 from websockets.uri import parse_uri
+
+try:
+    from websockets.speedups import apply_mask
+except ImportError:
+    from websockets.utils import apply_mask
 
 HANDSHAKE_TIMEOUT = 10.0
 """s from the connection to the upgrade's answer."""
@@ -64,6 +70,31 @@ class WebSocketListener(Protocol):
     def closed(self, code: int, reason: str) -> None: ...
 
     def writable(self, is_writable: bool) -> None: ...
+
+
+def masked_frame(opcode: Opcode, payload: bytes) -> bytes:
+    """One whole message from a client (RFC 6455 section 5.2). What the library does for it asks the system for each
+    masking key alone: a third of what sending costs at ten thousand frames a second."""
+    n = len(payload)
+    if n < 126:
+        head = bytes((0x80 | opcode, 0x80 | n))
+    elif n < 65536:
+        head = bytes((0x80 | opcode, 0x80 | 126, n >> 8, n & 0xFF))
+    else:
+        head = bytes((0x80 | opcode, 0x80 | 127)) + n.to_bytes(8, "big")
+    key = next(_KEYS)
+    return b"".join((head, key, apply_mask(payload, key)))
+
+
+def _masking_keys() -> Iterator[bytes]:
+    """Unpredictable, as section 10.3 asks."""
+    while True:
+        pool = os.urandom(4096)
+        for at in range(0, len(pool), 4):
+            yield pool[at : at + 4]
+
+
+_KEYS = _masking_keys()
 
 
 class WebSocketConnection(asyncio.Protocol):
@@ -135,11 +166,11 @@ class WebSocketConnection(asyncio.Protocol):
         """One frame. Nothing happens once the connection is closing: its end is on the way to the listener."""
         if self._ws.state is not State.OPEN:
             return
+        assert self._transport is not None
         if isinstance(message, str):
-            self._ws.send_text(message.encode())
+            self._transport.write(masked_frame(Opcode.TEXT, message.encode()))
         else:
-            self._ws.send_binary(message)
-        self._flush()
+            self._transport.write(masked_frame(Opcode.BINARY, message))
 
     def probe(self) -> None:
         """Pings at once and gives the answer `PROBE_S`: something that had to come did not."""
