@@ -22,6 +22,7 @@ from bridge.config import RtpSettings
 from bridge.errors import CapacityError
 from bridge.ingress.contract import CallOffer, Host, IngressCall, IngressLeg, LegOffer
 from bridge.ingress.webrtc_connection import Connection, check_library
+from bridge.ingress.webrtc_media import SharedMedia
 from bridge.ingress.webrtc_sdp import read_fragment, read_offer
 from bridge.metrics import Metrics
 
@@ -31,6 +32,7 @@ TICK = 0.02  # s
 CONNECT_WITHIN = 12.0  # s from the answer to the first connection, ICE and DTLS
 LOST_AFTER = 9.0  # s; browsers send a check every 2.5 s or consent every 5 s (RFC 7675 section 5.1), audio every 20 ms
 REJOIN = 3.0  # s that a lost leg waits for its browser to come back
+COUNT_EVERY = 1.0  # s between two looks at a session's packet counts
 QUIET = 0.5  # s without a packet after which a session of the same role is taken for the one before a reload
 
 
@@ -56,6 +58,7 @@ class Session:
         self.is_guest = False
         "Joined a call that another ingress brought in."
         self.is_connected = False
+        self.counted_at = 0.0
         self.ends_at: float | None = None
         "Set once it is lost; the leg ends then."
         self.reason = ""
@@ -74,9 +77,18 @@ class _Control:
 class WebRtc:
     """Every WebRTC session of a process. An `Ingress`, and the web server's `Whip`. `open` and `close` in one task."""
 
-    def __init__(self, host: Host, *, rtp: RtpSettings, metrics: Metrics, now: Callable[[], float] = monotonic) -> None:
+    def __init__(
+        self,
+        host: Host,
+        *,
+        rtp: RtpSettings,
+        metrics: Metrics,
+        capacity: int = 1000,
+        now: Callable[[], float] = monotonic,
+    ) -> None:
+        """`capacity`: sessions at once, those included that still close."""
         self._host = host
-        self._rtp = rtp
+        self._media = SharedMedia(rtp, capacity=capacity)
         self._metrics = metrics
         self._now = now
         self._sessions: dict[str, Session] = {}
@@ -98,6 +110,7 @@ class WebRtc:
             self._ticking.cancel()
             self._ticking = None
             await self._group.__aexit__(None, None, None)
+        self._media.close()
 
     # -- Whip -----------------------------------------------------------------------------------------------------
 
@@ -111,7 +124,7 @@ class WebRtc:
         session = Session(source)
         session.connection = Connection(
             offer,
-            rtp=self._rtp,
+            media=self._media,
             now=self._now,
             deliver=lambda samples, start: self._hear(session, samples, start),
             changed=lambda: self._changed(session),
@@ -184,6 +197,7 @@ class WebRtc:
         while True:
             due = max(due + TICK, self._now())
             await asyncio.sleep(due - self._now())
+            self._beat()
             now = self._now()
             for session in tuple(self._sessions.values()):
                 try:
@@ -192,13 +206,23 @@ class WebRtc:
                     log.exception("webrtc session failed", reason="bug")
                     self._drop(session, "failed")
 
+    def _beat(self) -> None:
+        try:
+            self._media.beat(self._now())
+        except Exception:
+            log.exception("webrtc tick failed", reason="bug")
+
     def _look_after(self, session: Session, now: float) -> None:
         if session.ends_at is not None:
             if now >= session.ends_at:
                 self._drop(session, session.reason)
             return
+        if session.connection.error is not None:
+            raise session.connection.error
         session.connection.audio.tick(now)
-        session.leg.count_packets(session.connection.audio.packets())
+        if now >= session.counted_at + COUNT_EVERY:
+            session.counted_at = now
+            session.leg.count_packets(session.connection.audio.packets())
         if now - session.connection.alive_at > (LOST_AFTER if session.is_connected else CONNECT_WITHIN):
             self._lose(session, "timeout", now)
         elif session.is_guest and self._host.find_call("call", session.call.id) is None:

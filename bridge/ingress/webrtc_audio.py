@@ -1,14 +1,13 @@
 """One WebRTC track: RTP packets in, 16 kHz audio in capture time out. No I/O; time is passed in.
 
 aiortc's own jitter buffer is a queue of four frames without a clock: one lost packet makes it drop five and stay 280 ms
-behind for the rest of the call. So its private slot holds `Tap`, which passes packets on and never gives aiortc a frame
-to decode; what follows is the same receiver that telephony uses, and the same decoder.
+behind for the rest of the call. So aiortc never sees a media packet; what follows is the same receiver that telephony
+uses, and the same decoder.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,47 +20,19 @@ from bridge.rtp.receiver import Receiver
 from rtpcodecs.contract import Decoder
 
 RATE_HZ = 16000
-SLOT = "_RTCRtpReceiver__jitter_buffer"
-"""Where aiortc 1.16's RTCRtpReceiver keeps its jitter buffer; `tests/ingress/test_webrtc_audio.py` guards it."""
 
 Deliver = Callable[[NDArray[np.int16], float], None]
 """Samples, and the monotonic time at which the first of them was captured."""
 
 
-class WirePacket(Protocol):
-    """What aiortc's RtpPacket has and we use."""
-
-    payload_type: int
-    sequence_number: int
-    timestamp: int
-    ssrc: int
-    payload: bytes
-    marker: int
-
-
-class Tap:
-    """Stands where aiortc's JitterBuffer stood: same call, but nothing to decode comes back."""
-
-    def __init__(self, take: Callable[[WirePacket], None]) -> None:
-        self._take = take
-
-    def add(self, packet: WirePacket) -> tuple[bool, None]:
-        """(no picture loss indication, no complete frame)"""
-        self._take(packet)
-        return False, None
-
-    def install(self, receiver: Any) -> None:
-        """Into an RTCRtpReceiver that has not started. Raises AttributeError where the slot is gone."""
-        getattr(receiver, SLOT)
-        setattr(receiver, SLOT, self)
-
-
 class TrackAudio:
     """Order, loss, gaps and clock of one track, then its decoder. `deliver` is called in order of capture."""
 
-    def __init__(self, deliver: Deliver, *, jitter: float, jitter_max: float) -> None:
-        self._lanes = Lanes(1)
-        self._receiver = Receiver(self._lanes, 0, jitter=jitter, jitter_max=jitter_max)
+    def __init__(self, lanes: Lanes, row: int, *, deliver: Deliver, jitter: float, jitter_max: float) -> None:
+        """`row`: this track's lane, cleared here; whoever owns the lanes advances them."""
+        lanes.clear(row)
+        self._lanes, self._row = lanes, row
+        self._receiver = Receiver(lanes, row, jitter=jitter, jitter_max=jitter_max)
         self._deliver = deliver
         self._decoders: dict[PayloadType, Decoder] = {}
         self._decoder: Decoder | None = None
@@ -76,28 +47,19 @@ class TrackAudio:
         """Packets by what became of them, as in a leg's ledger: received in time and once; lost, late ones included."""
         counts = self._receiver.counts
         return {
-            "received": int(self._lanes.received[0]) - counts.late - counts.duplicate,
+            "received": int(self._lanes.received[self._row]) - counts.late - counts.duplicate,
             "lost": counts.lost,
             "late": counts.late,
             "duplicate": counts.duplicate,
             "malformed": counts.malformed + self.broken,
         }
 
-    def push(self, packet: WirePacket, now: float) -> None:
-        """A packet that arrived just now."""
-        own = RtpPacket(
-            packet.payload_type,
-            packet.sequence_number,
-            packet.timestamp,
-            packet.ssrc,
-            packet.payload,
-            bool(packet.marker),
-        )
-        self._play(self._receiver.push(own, now))
+    def push(self, packet: RtpPacket, at: float) -> None:
+        """A packet that arrived at `at`."""
+        self._play(self._receiver.push(packet, at))
 
     def tick(self, now: float) -> None:
         """Every 20 ms: gives up on holes that were waited for long enough."""
-        self._lanes.advance(now)
         if self._receiver.is_waiting:
             self._play(self._receiver.release(now))
 
@@ -109,7 +71,7 @@ class TrackAudio:
         for frame in frames:
             samples = self._decode(frame)
             if len(samples):
-                start = float(self._lanes.origin[0]) + frame.position / POSITION_HZ + frame.shift
+                start = float(self._lanes.origin[self._row]) + frame.position / POSITION_HZ + frame.shift
                 self._deliver(samples, start)
 
     def _decode(self, frame: Frame) -> NDArray[np.int16]:

@@ -47,10 +47,39 @@ def read_offer(sdp: str) -> Offer:
     return Offer(first.rtp.muxId, first.ice.usernameFragment)
 
 
-def read_fragment(fragment: str, offer: Offer) -> list[RTCIceCandidate | None]:
-    """Candidates of a PATCH (RFC 8840 section 9); None stands for end-of-candidates. Raises PeerError for what is no
-    fragment, SdpError for an ICE restart."""
-    found: list[RTCIceCandidate | None] = []
+def without_names(sdp: str) -> str:
+    """The offer without candidates that are names (browsers hide addresses behind `.local`): looking them up costs a
+    second each, and the browser's own checks tell us its address anyway (RFC 8445 section 7.3.1.3). For the same reason
+    nothing is said of their end, and of many only the first are kept."""
+    kept, n_candidates = [], 0
+    for line in sdp.splitlines(keepends=True):
+        if line.startswith("a=candidate:"):
+            n_candidates += 1
+            if n_candidates > MAX_CANDIDATES or not _has_address(line):
+                continue
+        elif line.startswith("a=end-of-candidates"):
+            continue
+        kept.append(line)
+    return "".join(kept)
+
+
+def _has_address(candidate: str) -> bool:
+    parts = candidate.split()
+    return len(parts) > 4 and _is_address(parts[4])
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def read_fragment(fragment: str, offer: Offer) -> list[RTCIceCandidate]:
+    """Candidates of a PATCH (RFC 8840 section 9), as far as they are addresses; see `without_names`. Raises PeerError
+    for what is no fragment, SdpError for an ICE restart."""
+    found: list[RTCIceCandidate] = []
     is_fragment = False
     for line in fragment.splitlines():
         name, _, value = line.strip().partition(":")
@@ -60,13 +89,14 @@ def read_fragment(fragment: str, offer: Offer) -> list[RTCIceCandidate | None]:
                 raise SdpError("ICE restarts are not supported; open a new session.")
         elif name == "a=candidate":
             found.append(_candidate(value, offer))
+            is_fragment = True
         elif name == "a=end-of-candidates":
-            found.append(None)
-    if not found and not is_fragment:
+            is_fragment = True
+    if not is_fragment:
         raise PeerError("not an ICE fragment")
     if len(found) > MAX_CANDIDATES:
         raise PeerError("too many candidates")
-    return found
+    return [candidate for candidate in found if _is_address(candidate.ip)]
 
 
 def _candidate(value: str, offer: Offer) -> RTCIceCandidate:
@@ -92,16 +122,20 @@ def recvonly_audio(connection: Any) -> Any:
 
 
 def with_address(sdp: str, address: str) -> str:
-    """The answer with a further host candidate at `address` for each of ours: behind a 1:1 NAT (`rtp.advertise`)."""
-    if not address:
+    """The answer with a further host candidate at `address` for each port of ours: behind a 1:1 NAT (`rtp.advertise`).
+    A name there is no candidate, and left out."""
+    if not _is_address(address):
         return sdp
     return "".join(_advertised(sdp, ipaddress.ip_address(address)))
 
 
 def _advertised(sdp: str, address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> Iterator[str]:
+    told: set[str] = set()
     for line in sdp.splitlines(keepends=True):
         parts = line.split(" ")
         is_host = line.startswith("a=candidate:") and len(parts) >= 8 and parts[7].strip() == "host"
         if is_host and ipaddress.ip_address(parts[4]).version == address.version and parts[4] != str(address):
-            yield " ".join([parts[0] + "n", *parts[1:4], str(address), *parts[5:]])
+            if parts[5] not in told:
+                yield " ".join([parts[0] + "n", *parts[1:4], str(address), *parts[5:]])
+            told.add(parts[5])
         yield line

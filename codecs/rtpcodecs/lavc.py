@@ -70,8 +70,10 @@ def _samples_of(frame: Any) -> Samples:
 
 def to_int16(values: NDArray[np.float32]) -> Samples:
     """Rounded and clipped."""
-    samples: Samples = np.rint(values).clip(-32768, 32767).astype(np.int16)
-    return samples
+    rounded = np.rint(values)
+    np.minimum(rounded, 32767, out=rounded)  # twice as fast as `clip`, for a packet's few samples
+    np.maximum(rounded, -32768, out=rounded)
+    return rounded.astype(np.int16)
 
 
 def encode_block(context: Any, samples: Samples) -> bytes:

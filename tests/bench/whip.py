@@ -1,84 +1,128 @@
-"""WebRTC legs as load: N aiortc clients that speak over WHIP to a service that runs, in a process of their own.
+"""WebRTC legs beside SIP legs: what they cost the service, and whether its tick stays in time.
 
-    python -m tests.bench.whip http://127.0.0.1:8080 --legs 50 --seconds 30
+    python -m tests.bench.whip --legs 50 --sip-legs 200 --seconds 20
 
-Start it beside `tests.bench.load`, whose service prints its address; look at the service's own tick lateness.
+The whole house of `tests.bench.load` (redis-server, provider sink, service alone on the first CPU, SIP generator), and
+beside it `tests.bench.whip_legs`. Measured three times in one run of the service: empty, with the SIP legs, with both.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
-import fractions
+import os
+import re
+import resource
+import shutil
+import sys
+import tempfile
 import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
 
-import aiohttp
-import av
-import numpy as np
-from aiortc import MediaStreamTrack, RTCPeerConnection, RTCSessionDescription
+from tests.bench import measure
+from tests.bench.load import PERCENTILES, Bench, get, running
+from tests.redis_server import RedisServer
 
-from bridge.emulator import recordings
-
-FRAME = 960  # samples of 20 ms at 48 kHz
-RATE_HZ = 48000
-
-
-class Speech(MediaStreamTrack):  # type: ignore[misc]
-    """The bundled recordings in a loop, each client at another place of it."""
-
-    kind = "audio"
-
-    def __init__(self, samples: np.ndarray, offset: int) -> None:
-        super().__init__()
-        self._samples, self._at, self._sent, self._start = samples, offset, 0, 0.0
-
-    async def recv(self) -> av.AudioFrame:
-        """The next 20 ms, when they are due."""
-        self._start = self._start or time.monotonic()
-        await asyncio.sleep(max(self._start + self._sent * 0.02 - time.monotonic(), 0))
-        piece = np.take(self._samples, range(self._at, self._at + FRAME), mode="wrap")
-        frame = av.AudioFrame.from_ndarray(piece[None, :], format="s16", layout="mono")
-        frame.sample_rate, frame.pts, frame.time_base = RATE_HZ, self._sent * FRAME, fractions.Fraction(1, RATE_HZ)
-        self._at = (self._at + FRAME) % len(self._samples)
-        self._sent += 1
-        return frame
+SETTLE = 3.0  # s from the last session's opening to the window
 
 
-async def leg(http: aiohttp.ClientSession, url: str, samples: np.ndarray, n: int, seconds: float) -> str:
-    """One client: offer, speech, DELETE. Answers the connection's state in the middle of it."""
-    await asyncio.sleep(n * 0.1)
-    peer = RTCPeerConnection()
-    peer.addTrack(Speech(samples, n * 7919 * FRAME % len(samples)))
-    await peer.setLocalDescription(await peer.createOffer())
-    headers = {"Content-Type": "application/sdp"}
-    async with http.post(f"{url}/whip", data=peer.localDescription.sdp, headers=headers) as answer:
-        if answer.status != 201:
-            return f"HTTP {answer.status}"
-        location, sdp = answer.headers["Location"], await answer.text()
-    await peer.setRemoteDescription(RTCSessionDescription(sdp, "answer"))
-    await asyncio.sleep(seconds)
-    state = peer.connectionState
-    async with http.delete(location if location.startswith("http") else url + location):
-        pass
-    await peer.close()
-    return str(state)
+class WhipBench(Bench):
+    """One run."""
+
+    def together(self) -> dict[str, Any]:
+        """The windows' figures, what became of the sessions, and how late ticks were while they were opened."""
+        options = self.options
+        os.sched_setaffinity(0, self.others)
+        sink_command = [sys.executable, "-m", "tests.bench.sink_provider"]
+        with (
+            RedisServer() as redis,
+            running(sink_command, cpus=self.others) as sink,
+            self.service(options.sip_legs + options.legs, redis, int(sink.hear()["port"])) as (service, sip, metrics),
+        ):
+            wanted = str(max(options.sip_legs, 1))
+            sip_arguments = ["--target", f"sip:127.0.0.1:{sip}", "--legs", wanted, "--held", str(options.held)]
+            with self.generator(*sip_arguments, "--siprec", "--rate", str(options.rate)) as generator:
+                up = generator.hear()
+                time.sleep(SETTLE)
+                others = {"sip": generator.pid, "sink": sink.pid, "redis": redis.process.pid}
+                alone = self.window(service.pid, metrics, others)
+                before = measure.parse_metrics(get(metrics))
+                url = metrics.removesuffix("/metrics")
+                command = [sys.executable, "-m", "tests.bench.whip_legs", url, "--legs", str(options.legs)]
+                with running(command, cpus=self.others, log=self.folder / "whip.log") as crowd:
+                    opened = crowd.hear()
+                    opening = measure.distribution(
+                        before, measure.parse_metrics(get(metrics)), "callbridge_tick_lateness_seconds"
+                    )
+                    time.sleep(SETTLE)
+                    if options.profile:
+                        self.profile(service.pid)
+                    both = self.window(service.pid, metrics, {**others, "whip": crowd.pid})
+                    late = crowd.ask("stats")
+                    crowd.ask("quiet")
+                    crowd.ask("stop")
+                generator.ask("stop")
+        cost = both["cpu_percent"]["service"] - alone["cpu_percent"]["service"]
+        return {
+            "sip": up["legs"], "alone": alone, "both": both, "opened": opened, "crowd": late,
+            "opening_late_ms": {name: 1000 * opening.percentile(share) for name, share in PERCENTILES.items()},
+            "percent_a_leg": cost / max(opened["legs"], 1), "errors": self.errors(),
+        }  # fmt: skip
+
+    def profile(self, pid: int) -> None:
+        """A flame graph of the service, where py-spy is installed."""
+        with running(
+            ["py-spy", "record", "--pid", str(pid), "--duration", "10", "--rate", "200", "--format", "raw", "--output",
+             str(self.options.profile)], cpus=self.others,
+        ) as spy:  # fmt: skip
+            spy.process.wait()
+
+    def errors(self) -> Counter[str]:
+        """What the service logged as warnings and worse, by event."""
+        text = (self.folder / "service.log").read_text()
+        return Counter(re.findall(r'"event": ?"([^"]+)"', text))
 
 
-async def main(url: str, legs: int, seconds: float) -> None:
-    """All of them; prints how many were connected."""
-    library = recordings.load()
-    narrow = np.concatenate([recording.samples for recording in library.recordings])
-    samples = np.repeat(narrow, RATE_HZ // 8000)
-    async with aiohttp.ClientSession() as http, asyncio.TaskGroup() as tasks:
-        running = [tasks.create_task(leg(http, url, samples, n, seconds)) for n in range(legs)]
-    states = [task.result() for task in running]
-    print({state: states.count(state) for state in set(states)}, f"client CPU {time.process_time():.1f} s")
+def show(result: dict[str, Any]) -> None:
+    for name, window in (("SIP alone", result["alone"]), ("with WHIP", result["both"])):
+        late, tick = window["late_ms"], window["tick_ms"]
+        print(
+            f"{name}: service {window['cpu_percent']['service']:.1f} % of a core (others on it "
+            f"{window['others_percent']:.1f} %), tick late p50 <={late['p50']:g} p99 <={late['p99']:g} max "
+            f"<={late['max']:g} ms, tick p99 <={tick['p99']:g} ms; "
+            + ", ".join(f"{k} {v:.0f} %" for k, v in window["cpu_percent"].items() if k != "service")
+        )
+    opening = result["opening_late_ms"]
+    print(
+        f"{result['sip']} SIP legs, {result['opened']['legs']} WHIP legs: {result['percent_a_leg']:.2f} % of a core a "
+        f"WHIP leg. Sessions: {result['opened']['states']}, in the end {result['crowd']['states']}; opened in "
+        f"{result['opened']['setup_s']:.1f} s with ticks late p99 <={opening['p99']:g} max <={opening['max']:g} ms. "
+        f"Clients' packets late p99 {1000 * result['crowd']['late_s']['p99']:.1f} ms."
+    )
+    print(f"Service's log: {dict(result['errors']) or 'clean'}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--legs", type=int, default=50, help="WHIP legs")
+    parser.add_argument("--sip-legs", type=int, default=200)
+    parser.add_argument("--seconds", type=float, default=20.0, help="length of each of the two windows")
+    parser.add_argument("--codec", default="PCMU", help="of the SIP legs")
+    parser.add_argument("--gate", default="speech", choices=("off", "hold", "speech"))
+    parser.add_argument("--held", type=float, default=0.1, help="share of SIP calls on signalled hold")
+    parser.add_argument("--rate", type=float, default=50.0, help="SIP calls set up per second")
+    parser.add_argument("--profile", type=Path, help="where to write what py-spy saw of the service")
+    parser.set_defaults(no_floor=True)
+    options = parser.parse_args()
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    folder = Path(tempfile.mkdtemp(prefix="callbridge-bench-"))
+    try:
+        show(WhipBench(options, folder).together())
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("url")
-    parser.add_argument("--legs", type=int, default=50)
-    parser.add_argument("--seconds", type=float, default=30)
-    given = parser.parse_args()
-    asyncio.run(main(given.url, given.legs, given.seconds))
+    main()

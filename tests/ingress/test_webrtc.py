@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
+import re
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from fractions import Fraction
+from typing import Any
 
 import aiortc
 import av
@@ -16,7 +20,7 @@ from aiortc.mediastreams import MediaStreamError, MediaStreamTrack
 
 from bridge.config import RtpSettings
 from bridge.errors import CapacityError, PeerError, SdpError
-from bridge.ingress import webrtc
+from bridge.ingress import webrtc, webrtc_connection, webrtc_ice
 from bridge.ingress.webrtc import Answer, WebRtc
 from bridge.metrics import Metrics
 from tests.ingress.fake_host import FakeHost
@@ -69,8 +73,10 @@ class Browser:
 
 
 @asynccontextmanager
-async def open_way_in(host: FakeHost, metrics: Metrics | None = None) -> AsyncIterator[WebRtc]:
-    way_in = WebRtc(host, rtp=RtpSettings(), metrics=metrics or Metrics())
+async def open_way_in(
+    host: FakeHost, metrics: Metrics | None = None, *, rtp: RtpSettings | None = None, capacity: int = 10
+) -> AsyncIterator[WebRtc]:
+    way_in = WebRtc(host, rtp=rtp or RtpSettings(), metrics=metrics or Metrics(), capacity=capacity)
     await way_in.open()
     try:
         yield way_in
@@ -194,7 +200,7 @@ async def test_a_call_ended_by_the_service_closes_the_browsers_connection() -> N
     host = FakeHost()
     async with open_way_in(host) as way_in, browser() as one:
         answer = await one.call(way_in)
-        await until(lambda: one.peer.connectionState == "connected")
+        await until(lambda: host.calls[0].seats[0].seconds > 0.1)
         host.calls[0].ended("api", 0.0)
         host.calls[0].control.hang_up()
         assert not way_in.has(answer.session)
@@ -225,6 +231,100 @@ async def test_an_offer_with_video_gets_only_its_audio_answered() -> None:
         answer = await one.call(way_in)
         sections = answer.sdp.split("m=")[1:]
         assert ["a=recvonly" in section for section in sections] == [True, False]
+        await until(lambda: host.calls[0].seats[0].seconds > 0.1)
+
+
+def candidates_of(answer: Answer) -> set[tuple[str, int]]:
+    lines = [line.split() for line in answer.sdp.splitlines() if line.startswith("a=candidate")]
+    return {(parts[4], int(parts[5])) for parts in lines}
+
+
+async def test_media_comes_in_at_the_bound_address_on_a_port_of_the_range() -> None:
+    host, rtp = FakeHost(), RtpSettings(bind="127.0.0.1", ports=(27020, 27023), advertise="203.0.113.9")
+    async with open_way_in(host, rtp=rtp) as way_in, browser() as one:
+        answer = await one.call(way_in)
+        assert candidates_of(answer) == {("127.0.0.1", 27023), ("203.0.113.9", 27023)}
+        await until(lambda: host.calls[0].seats[0].seconds > 0.1)
+
+
+async def test_a_used_up_range_of_ports_refuses_and_leaves_nothing_behind() -> None:
+    host, rtp = FakeHost(), RtpSettings(bind="127.0.0.1", ports=(27025, 27025))
+    async with open_way_in(host, rtp=rtp) as way_in, browser() as one, browser() as two, browser() as three:
+        answer = await one.call(way_in)
+        with pytest.raises(CapacityError):
+            await two.call(way_in)
+        await way_in.end(answer.session)
+        await asyncio.sleep(0.2)
+        await three.call(way_in)
+    assert [call.reason for call in host.calls] == ["hangup", "hangup"]
+
+
+async def test_sessions_beyond_the_capacity_are_refused_until_one_has_closed() -> None:
+    host = FakeHost()
+    async with open_way_in(host, capacity=1) as way_in, browser() as one, browser() as two, browser() as three:
+        answer = await one.call(way_in)
+        with pytest.raises(CapacityError):
+            await two.call(way_in)
+        await way_in.end(answer.session)
+        await asyncio.sleep(0.2)
+        await three.call(way_in)
+
+
+async def test_an_answer_that_takes_too_long_is_no_capacity_and_not_our_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(webrtc_connection, "NEGOTIATE_WITHIN", 0.0)
+    host = FakeHost()
+    async with open_way_in(host) as way_in, browser() as one:
+        with pytest.raises(CapacityError):
+            await one.call(way_in)
+    assert host.calls == []
+
+
+async def test_a_browser_that_hides_its_addresses_is_answered_at_once_and_connects() -> None:
+    host = FakeHost()
+    async with open_way_in(host) as way_in, browser() as one:
+        offer = re.sub(r"(a=candidate:\S+ 1 udp \d+) \S+", r"\1 00000000-aaaa.local", await one.offer())
+        assert ".local" in offer
+        start = asyncio.get_running_loop().time()
+        answer = await way_in.offer(offer, call="", role="", source="127.0.0.1")
+        assert asyncio.get_running_loop().time() - start < 0.9, "a name that nobody answers for costs a second"
+        await one.answered(answer)
+        await until(lambda: host.calls[0].seats[0].seconds > 0.1)
+
+
+async def test_a_browser_is_told_how_its_audio_arrives() -> None:
+    host = FakeHost()
+    async with open_way_in(host) as way_in, browser() as one:
+        await one.call(way_in)
+        sender = one.peer.getSenders()[0]
+
+        async def reports() -> list[Any]:
+            return [each for each in (await sender.getStats()).values() if each.type == "remote-inbound-rtp"]
+
+        async with asyncio.timeout(10):
+            while not await reports():  # noqa: ASYNC110 - statistics do not tell of themselves
+                await asyncio.sleep(0.1)
+        (report,) = await reports()
+        assert report.packetsLost == 0
+        assert report.jitter < 960, "in units of 1/48000 s: below one packet"
+
+
+async def test_junk_on_a_sessions_port_neither_grows_memory_nor_ends_it() -> None:
+    host, rtp = FakeHost(), RtpSettings(bind="127.0.0.1", ports=(27030, 27039))
+    async with open_way_in(host, rtp=rtp) as way_in, browser() as one:
+        answer = await way_in.offer(await one.offer(), call="", role="", source="127.0.0.1")
+        ((_, port),) = candidates_of(answer)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
+            for n in range(1000):
+                first = (0, 1, 22, 63, 90, 128, 144, 200)[n % 8]
+                stranger.sendto(bytes([first, n % 256]) + os.urandom(n % 80), ("127.0.0.1", port))
+                if n % 100 == 0:
+                    await asyncio.sleep(0.03)
+            stranger.sendto(b"", ("127.0.0.1", port))
+        (session,) = way_in._sessions.values()
+        agent = session.connection._dtls.transport._connection
+        assert agent._queue.qsize() <= webrtc_ice.MOST_DTLS
+        assert len(session.connection._early) <= webrtc_connection.MOST_EARLY
+        await one.answered(answer)
         await until(lambda: host.calls[0].seats[0].seconds > 0.1)
 
 

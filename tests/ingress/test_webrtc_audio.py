@@ -1,15 +1,15 @@
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from bridge.ingress.webrtc_audio import Tap, TrackAudio
+from bridge.ingress.webrtc_audio import TrackAudio
 from bridge.ingress.webrtc_connection import check_library
+from bridge.rtp.lanes import Lanes
+from bridge.rtp.packet import RtpPacket
 from bridge.rtp.receiver import PayloadType
 from rtpcodecs import CODECS
 
@@ -17,14 +17,8 @@ OPUS = CODECS["OPUS"]
 UNITS = 960  # 20 ms at 48 kHz
 
 
-@dataclass
-class Packet:
-    sequence_number: int
-    timestamp: int
-    payload: bytes
-    payload_type: int = 111
-    ssrc: int = 7
-    marker: int = 0
+def packet(sequence: int, timestamp: int, payload: bytes, payload_type: int = 111) -> RtpPacket:
+    return RtpPacket(payload_type, sequence, timestamp, 7, payload)
 
 
 class Ear:
@@ -32,8 +26,15 @@ class Ear:
 
     def __init__(self) -> None:
         self.pieces: list[tuple[float, NDArray[np.int16]]] = []
-        self.track = TrackAudio(lambda s, at: self.pieces.append((at, s)), jitter=0.06, jitter_max=0.2)
+        self.lanes = Lanes(3)
+        self.track = TrackAudio(
+            self.lanes, 1, deliver=lambda s, at: self.pieces.append((at, s)), jitter=0.06, jitter_max=0.2
+        )
         self.track.configure({111: PayloadType(OPUS)})
+
+    def tick(self, now: float) -> None:
+        self.lanes.advance(now)
+        self.track.tick(now)
 
     @property
     def seconds(self) -> float:
@@ -51,23 +52,23 @@ def tone(n_packets: int) -> list[bytes]:
     return [encoder.encode(wave[320 * n : 320 * (n + 1)].astype(np.int16)) for n in range(n_packets)]
 
 
-def packets(n: int) -> list[tuple[float, Packet]]:
+def packets(n: int) -> list[tuple[float, RtpPacket]]:
     """Arrival and packet, one each 20 ms, the first captured at 100 s and received 5 ms after it was complete."""
     return [
-        (100.025 + 0.02 * k, Packet((65500 + k) & 0xFFFF, (2**32 - 9600 + UNITS * k) % 2**32, payload))
+        (100.025 + 0.02 * k, packet((65500 + k) & 0xFFFF, (2**32 - 9600 + UNITS * k) % 2**32, payload))
         for k, payload in enumerate(tone(n))
     ]
 
 
-def play(ear: Ear, arriving: list[tuple[float, Packet]]) -> None:
+def play(ear: Ear, arriving: list[tuple[float, RtpPacket]]) -> None:
     clock = arriving[0][0]
-    for at, packet in arriving:
+    for at, each in arriving:
         while clock < at:
-            ear.track.tick(clock)
+            ear.tick(clock)
             clock += 0.02
-        ear.track.push(packet, at)
+        ear.track.push(each, at)
     for _ in range(20):
-        ear.track.tick(clock)
+        ear.tick(clock)
         clock += 0.02
 
 
@@ -107,7 +108,7 @@ def test_reordered_packets_are_put_in_order_and_not_concealed() -> None:
 def test_silence_that_was_not_sent_is_a_gap_and_is_not_filled() -> None:
     arriving = packets(100)
     before, after = arriving[:50], arriving[50:]
-    after = [(at + 3.0, Packet(p.sequence_number, (p.timestamp + 3 * 48000) % 2**32, p.payload)) for at, p in after]
+    after = [(at + 3.0, packet(p.sequence, (p.timestamp + 3 * 48000) % 2**32, p.payload)) for at, p in after]
     ear = Ear()
     play(ear, before + after)
     assert ear.seconds == pytest.approx(2.0)
@@ -116,7 +117,7 @@ def test_silence_that_was_not_sent_is_a_gap_and_is_not_filled() -> None:
 
 def test_a_payload_that_is_no_opus_is_counted_and_concealed() -> None:
     arriving = packets(50)
-    arriving[25] = (arriving[25][0], Packet(arriving[25][1].sequence_number, arriving[25][1].timestamp, b"\xff"))
+    arriving[25] = (arriving[25][0], packet(arriving[25][1].sequence, arriving[25][1].timestamp, b"\xff"))
     ear = Ear()
     play(ear, arriving)
     assert ear.track.packets()["malformed"] == 1
@@ -126,39 +127,37 @@ def test_a_payload_that_is_no_opus_is_counted_and_concealed() -> None:
 def test_what_was_held_behind_a_hole_comes_out_at_the_end() -> None:
     arriving = packets(10)
     ear = Ear()
-    for at, packet in [*arriving[:8], arriving[9]]:
-        ear.track.push(packet, at)
+    for at, each in [*arriving[:8], arriving[9]]:
+        ear.track.push(each, at)
     assert ear.seconds == pytest.approx(0.16)
     ear.track.flush()
     assert ear.seconds == pytest.approx(0.20)
 
 
 numbers = st.integers(0, 0xFFFF)
-wild = st.builds(Packet, numbers, st.integers(0, 2**32 - 1), st.binary(max_size=40), st.sampled_from([111, 13, 0]))
+wild = st.builds(packet, numbers, st.integers(0, 2**32 - 1), st.binary(max_size=40), st.sampled_from([111, 13, 0]))
 
 
 @given(st.lists(st.tuples(st.floats(0, 1), wild), max_size=30))
-def test_no_packets_whatsoever_raise_or_turn_time_back(entries: list[tuple[float, Packet]]) -> None:
+def test_no_packets_whatsoever_raise_or_turn_time_back(entries: list[tuple[float, RtpPacket]]) -> None:
     ear = Ear()
     now = 50.0
-    for step, packet in entries:
+    for step, each in entries:
         now += step
-        ear.track.push(packet, now)
-        ear.track.tick(now)
+        ear.track.push(each, now)
+        ear.tick(now)
     ear.track.flush()
     assert all(len(samples) <= 16000 for _, samples in ear.pieces)
 
 
-def test_the_tap_gives_aiortc_nothing_to_decode() -> None:
-    taken: list[object] = []
-    packet = Packet(1, 2, b"x")
-    assert Tap(taken.append).add(packet) == (False, None)
-    assert taken == [packet]
-
-
-def test_the_tap_refuses_a_receiver_without_the_slot() -> None:
-    with pytest.raises(AttributeError):
-        Tap(lambda packet: None).install(object())
+def test_a_track_that_takes_over_a_lane_starts_without_its_past() -> None:
+    lanes, pieces = Lanes(1), list[float]()
+    for base in (0, 900_000):
+        track = TrackAudio(lanes, 0, deliver=lambda _, at: pieces.append(at), jitter=0.06, jitter_max=0.2)
+        track.configure({111: PayloadType(OPUS)})
+        track.push(packet(base % 60_000, base, tone(1)[0]), 50.0 + base)
+        assert track.packets()["received"] == 1
+    assert pieces == pytest.approx([49.98, 900_049.98], abs=0.001)
 
 
 async def test_the_installed_aiortc_has_the_private_slots_that_we_fill() -> None:

@@ -1,0 +1,115 @@
+"""UDP sockets of WebRTC sessions, read once per tick as those of telephony are (`datagrams`), with the kernel's time of
+arrival. One port number a session, of the same range; one socket for each of our addresses, because a browser wants its
+answer from the very address it asked (RFC 8445 section 7.2.5.2.1)."""
+
+from __future__ import annotations
+
+import errno
+import select
+import socket
+import time
+from collections.abc import Callable, Sequence
+
+from bridge.errors import CapacityError
+from bridge.net.datagrams import ANCILLARY_BYTES, RECEIVE_BUFFER_BYTES, SO_TIMESTAMPNS, TIMESPEC
+
+DATAGRAM_BYTES = 2048  # past any Ethernet frame
+EPOLL_EVENTS = 4096
+MOST_PER_READ = 64  # datagrams of one socket and tick; a second of Opus has 50
+
+Take = Callable[[bytes, tuple[str, int], float], None]
+"""A datagram, where it came from, and when (monotonic)."""
+
+
+class IceSockets:
+    """Hands out ports from the top of `ports` down: telephony's pairs go up from its bottom."""
+
+    def __init__(self, *, first: int, last: int) -> None:
+        self._first, self._last = first, last
+        self._next = 0
+        self._epoll = select.epoll()
+        self._open: dict[int, tuple[socket.socket, Take]] = {}
+        self._buffer = bytearray(DATAGRAM_BYTES)
+
+    def bind(self, addresses: Sequence[str]) -> list[socket.socket]:
+        """A socket on each of `addresses` that this machine has, all on one port. Raises CapacityError where none can
+        be had; `attach` and `release` are the caller's duty then."""
+        n_ports = self._last - self._first + 1
+        for _ in range(n_ports):
+            port = self._last - self._next % n_ports
+            self._next += 1
+            found = self._bind_port(addresses, port)
+            if found:
+                return found
+        raise CapacityError("no free port for WebRTC")
+
+    def _bind_port(self, addresses: Sequence[str], port: int) -> list[socket.socket]:
+        found: list[socket.socket] = []
+        for address in addresses:
+            try:
+                found.append(_bound(address, port))
+            except OSError as error:
+                if error.errno == errno.EADDRNOTAVAIL:
+                    continue  # an address that is not ours any more
+                for sock in found:
+                    sock.close()
+                if error.errno in (errno.EADDRINUSE, errno.EACCES):
+                    return []
+                raise CapacityError(f"cannot open media sockets: {error.strerror}") from error
+        return found
+
+    def attach(self, sock: socket.socket, take: Take) -> None:
+        """From now on `read` hands `take` what arrives on `sock`."""
+        self._open[sock.fileno()] = (sock, take)
+        self._epoll.register(sock.fileno(), select.EPOLLIN)
+
+    def release(self, sock: socket.socket) -> None:
+        """Closes it. Idempotent."""
+        if sock.fileno() in self._open:
+            self._epoll.unregister(sock.fileno())
+            del self._open[sock.fileno()]
+        sock.close()
+
+    def read(self) -> None:
+        """Everything that has arrived, at most `MOST_PER_READ` of each socket."""
+        ready = self._epoll.poll(0, EPOLL_EVENTS) if self._open else ()
+        offset = time.time_ns() / 1e9 - time.monotonic()
+        for fd, _ in ready:
+            for _ in range(MOST_PER_READ):
+                entry = self._open.get(fd)  # whoever took the last datagram may have closed it
+                if entry is None or not self._read_one(*entry, offset):
+                    break
+
+    def _read_one(self, sock: socket.socket, take: Take, offset: float) -> bool:
+        try:
+            length, ancillary, _, source = sock.recvmsg_into((self._buffer,), ANCILLARY_BYTES)
+        except BlockingIOError:
+            return False
+        except OSError:  # an ICMP error of an earlier send, reported here
+            return True
+        if ancillary:
+            seconds, nanoseconds = TIMESPEC.unpack(ancillary[0][2])
+            at = seconds + nanoseconds * 1e-9 - offset
+        else:
+            at = time.monotonic()
+        take(bytes(self._buffer[:length]), source[:2], at)
+        return True
+
+    def close(self) -> None:
+        """Releases every socket that is still out."""
+        for sock, _ in list(self._open.values()):
+            self.release(sock)
+        self._epoll.close()
+
+
+def _bound(address: str, port: int) -> socket.socket:
+    sock = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM)
+    try:
+        sock.setblocking(False)
+        sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
+        sock.bind((address, port))
+    except OSError:
+        sock.close()
+        raise
+    return sock
