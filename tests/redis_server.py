@@ -140,18 +140,79 @@ class Sentinel(RedisServer):
         return ["redis-server", str(self._configuration), "--sentinel"]
 
 
+def wait_for_replicas(servers: list[RedisServer], deadline: float) -> None:
+    """Until each has all that its master has. Raises RuntimeError at `deadline`."""
+    for server in servers:
+        with server.client() as client:
+            while client.info("replication").get("master_link_status") != "up":
+                if time.monotonic() > deadline:
+                    raise RuntimeError(f"the replica on port {server.port} did not find its master")
+                time.sleep(0.05)
+
+
+class Pair:
+    """A master, its replica, and a sentinel that swaps them: `with Pair(**options) as pair`."""
+
+    def __init__(self, **options: str) -> None:
+        self.servers = [RedisServer(**options), RedisServer(**options)]
+
+    def __enter__(self) -> Self:
+        with contextlib.ExitStack() as stack:
+            master, replica = (stack.enter_context(server) for server in self.servers)
+            with replica.client() as client:
+                client.replicaof("127.0.0.1", str(master.port))
+            wait_for_replicas([replica], time.monotonic() + START_S)
+            self._sentinel = stack.enter_context(Sentinel(master.port))
+            self._stack = stack.pop_all()
+        self.master  # noqa: B018  # the sentinel knows it
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    @property
+    def url(self) -> str:
+        """For whoever follows the master."""
+        return f"redis+sentinel://127.0.0.1:{self._sentinel.port}/mymaster"
+
+    @property
+    def master(self) -> RedisServer:
+        """As the sentinel sees it now."""
+        with self._sentinel.client() as client:
+            port = int(client.execute_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", "mymaster")[1])
+        return next(server for server in self.servers if server.port == port)
+
+    def wait_for_failover(self, old: RedisServer) -> RedisServer:
+        """The new master. Raises RuntimeError when there is none in time."""
+        deadline = time.monotonic() + START_S
+        while True:
+            if (master := self.master) is not old:
+                with contextlib.suppress(redis.RedisError), master.client() as client:
+                    if client.info("replication")["role"] == "master":
+                        return master
+            if time.monotonic() > deadline:
+                raise RuntimeError("nobody was promoted")
+            time.sleep(0.05)
+
+    def wait_for_replica(self) -> None:
+        """Until whoever is not master follows. Raises RuntimeError."""
+        master = self.master
+        wait_for_replicas([s for s in self.servers if s is not master], time.monotonic() + 2 * START_S)
+
+
 @contextlib.contextmanager
-def cluster(n: int = 3) -> Iterator[list[RedisServer]]:
-    """A Redis Cluster of `n` masters without replicas, all slots served."""
+def cluster(n: int = 3, *, replicas: int = 0) -> Iterator[list[RedisServer]]:
+    """A Redis Cluster of `n` masters, all slots served, then `replicas` for each of them."""
     options = {"cluster_enabled": "yes", "cluster_node_timeout": "1000", "cluster_require_full_coverage": "no"}
-    servers = [RedisServer(appendonly="yes", appendfsync="always", **options) for _ in range(n)]
+    servers = [RedisServer(appendonly="yes", appendfsync="always", **options) for _ in range(n + n * replicas)]
     try:
         for server in servers:
             server.start()
         hosts = [f"127.0.0.1:{server.port}" for server in servers]
         subprocess.run(
-            ["redis-cli", "--cluster", "create", *hosts, "--cluster-yes"], check=True, capture_output=True, timeout=60
-        )
+            ["redis-cli", "--cluster", "create", *hosts, "--cluster-replicas", str(replicas), "--cluster-yes"],
+            check=True, capture_output=True, timeout=60,
+        )  # fmt: skip
         deadline = time.monotonic() + START_S
         for server in servers:
             with server.client() as client:
@@ -159,6 +220,7 @@ def cluster(n: int = 3) -> Iterator[list[RedisServer]]:
                     if time.monotonic() > deadline:
                         raise RuntimeError("cluster did not form")
                     time.sleep(0.05)
+        wait_for_replicas(servers[n:], deadline)
         yield servers
     finally:
         for server in servers:

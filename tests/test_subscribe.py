@@ -64,9 +64,9 @@ async def take(server: RedisServer, n: int, **more: Any) -> list[Published]:
     return taken
 
 
-def pending(server: RedisServer, stream: str = "callbridge:events") -> int:
+def pending(server: RedisServer, stream: str = "callbridge:events", group: str = "g") -> int:
     with server.client() as client:
-        return int(client.xpending(stream, "g")["pending"])
+        return int(client.xpending(stream, group)["pending"])
 
 
 async def test_events_come_typed_in_order_and_are_acknowledged_when_the_next_is_asked_for(

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeAlias
 
 import redis
 
@@ -35,6 +35,7 @@ TURN_REASONS = frozenset(("silence", "hold", "mute", "music", "interrupted", "ha
 AT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 BACK = 0.25  # s by which a word may begin before its predecessor in the list does: two finals on a border
 ONCE = "an event stands exactly once, in order, in the shared stream and in its call's"
+Client: TypeAlias = redis.Redis | redis.RedisCluster
 PAGE = 5000  # entries read at once
 SHOWN = 5  # violations of one invariant that are spelt out
 
@@ -70,22 +71,26 @@ class Entry:
 class Calls(Mapping[str, list[Entry]]):
     """Every call's own stream, read when it is asked for: a soak leaves more than fits into memory."""
 
-    def __init__(self, client: redis.Redis, prefix: str) -> None:
-        self._client, self._prefix = client, prefix
+    def __init__(self, client: Client, prefixes: Iterable[str]) -> None:
+        self._client = client
         self.not_streams: list[str] = []
-        self._names: list[str] = []
-        for key in client.scan_iter(f"{prefix}:call:*", count=1000):
-            (self._names if client.type(key) == "stream" else self.not_streams).append(key.rpartition(":")[2])
-        self._names.sort()
+        found: dict[str, str] = {}
+        for prefix in prefixes:
+            for key in client.scan_iter(f"{prefix}:call:*", count=1000):
+                call = key.rpartition(":")[2]
+                if client.type(key) != "stream" or call in found:  # a call lives in one partition
+                    self.not_streams.append(key)
+                found[call] = key
+        self._keys = dict(sorted(found.items()))
 
     def __getitem__(self, call: str) -> list[Entry]:
-        return [Entry(id_, fields) for id_, fields in self._client.xrange(f"{self._prefix}:call:{call}")]
+        return [Entry(id_, fields) for id_, fields in self._client.xrange(self._keys[call])]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._names)
+        return iter(self._keys)
 
     def __len__(self) -> int:
-        return len(self._names)
+        return len(self._keys)
 
 
 @dataclass
@@ -103,15 +108,20 @@ class Streams:
 
     @classmethod
     def read(cls, url: str, prefix: str = "callbridge") -> Streams:
-        client = redis.Redis.from_url(url, decode_responses=True)
+        return cls.read_from(redis.Redis.from_url(url, decode_responses=True), (prefix,))
+
+    @classmethod
+    def read_from(cls, client: Client, prefixes: Sequence[str]) -> Streams:
+        """Of several partitions, whose keys begin with `prefixes`; `client` gives text."""
         shared: dict[str, list[str]] = defaultdict(list)
-        last = "-"
-        while page := client.xrange(f"{prefix}:events", last, count=PAGE):
-            for id_, fields in page:
-                shared[fields.get("call", "")].append(digest(fields))
-                last = f"({id_}"
-        calls = Calls(client, prefix)
-        index = frozenset(client.zrange(f"{prefix}:calls", 0, -1))
+        for prefix in prefixes:
+            last = "-"
+            while page := client.xrange(f"{prefix}:events", last, count=PAGE):
+                for id_, fields in page:
+                    shared[fields.get("call", "")].append(digest(fields))
+                    last = f"({id_}"
+        calls = Calls(client, prefixes)
+        index = frozenset(call for prefix in prefixes for call in client.zrange(f"{prefix}:calls", 0, -1))
         return cls(dict(shared), calls, index, calls.not_streams)
 
     @property
