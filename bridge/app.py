@@ -32,11 +32,13 @@ from bridge.media.plane import Plane
 from bridge.metrics import Metrics
 from bridge.net.datagrams import MediaSockets
 from bridge.net.outbox import Publisher
+from bridge.net.redis_link import Address
 from bridge.net.rtcp_reports import RtcpReports
 from bridge.net.stt_driver import SttDrivers
 from bridge.preflight import check_settings
 from bridge.service import Health, Service
 from bridge.sinks import SINKS
+from bridge.supervisor import Supervisor
 from bridge.transcription import Transcriptions
 from bridge.web.feed import Feeds
 from bridge.web.server import WebServer
@@ -90,6 +92,7 @@ class Bridge:
             settings, metrics=self.metrics, outbox=self._publisher, store=self._history, feeds=self._feeds
         )
         self.ingresses = {name: make(settings, self.service, self.metrics) for name, make in INGRESSES.items()}
+        self._supervisor = Supervisor(os.environ)
         self._is_bound = False
         self._wire()
         self.web = WebServer(
@@ -128,6 +131,7 @@ class Bridge:
         """Begins the drain (SIGTERM, SIGINT). A second call ends the running calls at once."""
         is_second = self._stop.is_set()
         self._stop.set()
+        self.service.stop_accepting()  # at once: a call let in between two signals would be waited for
         if is_second:
             self.service.hurry()
 
@@ -171,9 +175,12 @@ class Bridge:
                     tasks.create_task(self.service.run(), name="tick"),
                     tasks.create_task(self._note_ledgers(), name="ledgers"),
                 ]
+                working.append(tasks.create_task(self._supervisor.watch(self._beats, self._status), name="supervisor"))
                 ready()
-                log.info("ready", state="serving", reason=self.instance)
+                self._supervisor.say("READY=1", f"STATUS={self._status()}")
+                log.info("ready", state="serving", reason=self._where())
                 await self._stop.wait()
+                self._supervisor.say("STOPPING=1", f"STATUS={self._status()}")
                 await self._drain()
                 for edge in reversed(edges):
                     await edge.close()
@@ -181,6 +188,28 @@ class Bridge:
                     task.cancel("drained")
                 self._publisher.close()
         log.info("stopped", state="stopped")
+
+    def _beats(self) -> int:
+        return self.service.beats
+
+    def _status(self) -> str:
+        """One line for `systemctl status`."""
+        told, stats = self.service.status(), self._publisher.stats()
+        state = "draining" if told["is_draining"] else "serving"
+        waiting = f", {stats.queued} events wait: {stats.last_error}" if stats.last_error and stats.queued else ""
+        return f"{state}, {told['calls']} calls with {told['legs']} of {told['max_legs']} legs{waiting}"
+
+    def _where(self) -> str:
+        """All addresses in one line, for whoever has just started us."""
+        settings = self.settings
+        scheme = "https" if settings.http.certificate else "http"
+        host, port = self.web.address
+        return (
+            f"{self.instance}: SIP on {', '.join(settings.sip.listen)}; "
+            f"HTTP on {scheme}://{f'[{host}]' if ':' in host else host}:{port}; "
+            f"RTP on {settings.rtp.bind}, ports {settings.rtp.ports[0]} to {settings.rtp.ports[1]}; "
+            f"events to {Address.parse(settings.redis.url).shown}"
+        )
 
     async def _open_edges(self) -> list[Edge]:
         """Every way in. Raises ConfigError with all that cannot be bound; nothing stays open then."""

@@ -176,6 +176,7 @@ def emulate(
         typer.Option(metavar="NAME[=VALUE][@CONNECTIONS]", help="drop=5, refuse=429, late=2, half_open=3 ..."),
     ] = None,
     log_file: Annotated[Path | None, typer.Option("--log", help="Append a JSON line per connection.")] = None,
+    ends_with_input: Annotated[bool, typer.Option("--ends-with-input", hidden=True)] = False,
 ) -> None:
     """A stand-in for a provider: speaks its real wire protocol on this machine."""
     from bridge import log
@@ -206,7 +207,7 @@ def emulate(
         log=log_file,
     )
     try:
-        run_emulator(options, started=lambda server: typer.echo(server.url))
+        run_emulator(options, started=lambda server: typer.echo(server.url), ends_with_input=ends_with_input)
     except OSError as error:
         raise ConfigError([f"--port {port}: {error.strerror}"]) from None
 

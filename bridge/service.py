@@ -77,6 +77,8 @@ class Service:
         self._calls: dict[str, Call] = {}
         self._timers: list[tuple[float, int, Timed]] = []
         self._armed = 0
+        self.beats = 0
+        "Ticks so far: whoever supervises us sees whether they go on."
         self._after_read: list[Callable[[float], None]] = []
         self._legs_open = 0
         self._busy = 0.0
@@ -191,6 +193,7 @@ class Service:
     def tick(self, now: float) -> None:
         """One beat. What arrived is read first, so that a call that has ended loses nothing of its last 20 ms."""
         wiring = self._wiring
+        self.beats += 1
         for batch in wiring.sockets.read():
             self._shielded(wiring.plane.push, batch)
         if self._after_read:
@@ -244,9 +247,13 @@ class Service:
 
     # -- draining ---------------------------------------------------------------------------------------------------
 
+    def stop_accepting(self) -> None:
+        """No new calls from here on."""
+        self._is_draining = True
+
     async def drain(self, timeout: float) -> bool:
         """No new calls; waits up to `timeout` seconds for the running ones. False: calls were still running."""
-        self._is_draining = True
+        self.stop_accepting()
         log.info("draining", n=len(self._calls))
         try:
             async with asyncio.timeout(timeout):
@@ -257,7 +264,7 @@ class Service:
 
     async def end_all(self, reason: str, timeout: float) -> None:
         """Hangs up whatever still runs and waits up to `timeout` seconds for last words; then the calls end without."""
-        self._is_draining = True
+        self.stop_accepting()
         for call in list(self._calls.values()):
             call.hang_up(reason, self._wiring.now())
         try:

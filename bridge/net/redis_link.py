@@ -83,6 +83,20 @@ class Address:
         parse_url(first)
         return cls(kind, first, nodes, service, options)
 
+    @property
+    def shown(self) -> str:
+        """Where it is, for people: without user, password and options."""
+        if self.kind != "single":
+            nodes = ", ".join(f"{host}:{port}" for host, port in self.nodes)
+            return f"Redis {self.kind} {nodes}" + (f", master {self.service}" if self.service else "")
+        options = self.options()
+        if path := options.get("path"):
+            return f"Redis at {path}"
+        scheme = self.url.partition("://")[0]
+        host = options.get("host", "localhost")
+        host = f"[{host}]" if ":" in host else host
+        return f"{scheme}://{host}:{options.get('port', 6379)}/{options.get('db', 0)}"
+
     def options(self, **more: Any) -> dict[str, Any]:
         """redis-py's connection options, `connection_class` among them."""
         found: dict[str, Any] = dict(parse_url(self.url))
@@ -126,6 +140,7 @@ class Link:
         self._address = address
         self._key = key
         self._connection: Any = None
+        self._turn = 0
         self.generation = 0
 
     @property
@@ -184,7 +199,10 @@ class Link:
         if self._address.kind == "single":
             return None
         problem: Exception = SinkError("no node answers")
-        for node in self._address.nodes:
+        nodes = self._address.nodes
+        for _ in nodes:
+            node = nodes[self._turn % len(nodes)]
+            self._turn += 1  # before asking: another one the next time, should this one answer nothing, or the past
             try:
                 return await (self._ask_sentinel(node) if self._address.kind == "sentinel" else self._ask_cluster(node))
             except (RedisError, OSError, SinkError) as error:

@@ -1,5 +1,5 @@
-"""Fifty calls through the whole service while every Redis that it may have fails: one that is swapped by a sentinel, and
-a cluster that loses a master. Judged by what stands in Redis, by what the provider got, and by the callers.
+"""Fifty calls through the whole service while every Redis that it may have fails: one that is swapped by a sentinel,
+and a cluster that loses a master. Judged by what stands in Redis, by what the provider got, and by the callers.
 """
 
 from __future__ import annotations

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import given
@@ -8,7 +11,7 @@ from hypothesis import strategies as st
 
 from bridge.errors import ConfigError, SinkError
 from bridge.net.redis_link import Address, Link
-from tests.redis_server import RedisServer, free_port
+from tests.redis_server import RedisServer, Sentinel, free_port
 
 
 def test_a_plain_url_is_one_redis() -> None:
@@ -73,3 +76,63 @@ async def test_sentinels_that_are_all_gone_are_told(redis_server: RedisServer) -
     link = Link(Address.parse(f"redis+sentinel://127.0.0.1:{free_port()}/mymaster"), "k")
     with pytest.raises(SinkError):
         await link.open()
+
+
+@contextlib.contextmanager
+def silent_nodes(n: int) -> Iterator[list[int]]:
+    """Ports where the kernel takes connections and nobody ever answers: hosts that were stopped or cut off."""
+    with contextlib.ExitStack() as stack:
+        listeners = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(n)]
+        yield [listener.getsockname()[1] for listener in listeners]
+
+
+async def opened(link: Link, *, attempts: int) -> int:
+    """On which attempt it was."""
+    for attempt in range(1, attempts + 1):
+        with contextlib.suppress(SinkError):
+            await link.open()
+            return attempt
+    raise AssertionError(f"not open after {attempts} attempts")
+
+
+async def test_silent_nodes_at_the_head_of_the_list_keep_nobody_from_the_one_that_answers(
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bridge.net.redis_link.CONNECT_S", 0.6)  # a third for each node
+    with silent_nodes(4) as ports, Sentinel(redis_server.port) as sentinel:
+        hosts = ",".join(f"127.0.0.1:{port}" for port in (*ports, sentinel.port))
+        link = Link(Address.parse(f"redis+sentinel://{hosts}/mymaster"), "k")
+        assert await opened(link, attempts=3) > 1
+        assert await link.ask(("PING",)) == [b"PONG"]
+        await link.close()
+
+
+async def test_a_sentinel_that_lives_in_the_past_is_not_asked_for_ever(redis_server: RedisServer) -> None:
+    async def past(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(1000):
+            n = data.count(b"*")
+            answer = b"*2\r\n$9\r\n127.0.0.1\r\n$%d\r\n%s\r\n" % (len(dead), dead)
+            writer.write(answer if b"SENTINEL" in data else b"+OK\r\n" * n)
+        writer.close()
+
+    dead = str(free_port()).encode()
+    async with await asyncio.start_server(past, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        with Sentinel(redis_server.port) as sentinel:
+            link = Link(Address.parse(f"redis+sentinel://127.0.0.1:{port},127.0.0.1:{sentinel.port}/mymaster"), "k")
+            assert await opened(link, attempts=3) == 2
+            await link.close()
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("redis://user:secret@host:6380/2?socket_keepalive=1", "redis://host:6380/2"),
+        ("rediss://:secret@[::1]", "rediss://[::1]:6379/0"),
+        ("unix://user:secret@/run/redis.sock", "Redis at /run/redis.sock"),
+        ("redis+sentinel://u:secret@a,b:1/main?sentinel_password=secret", "Redis sentinel a:26379, b:1, master main"),
+        ("rediss+cluster://u:secret@a,b", "Redis cluster a:6379, b:6379"),
+    ],
+)
+def test_where_it_is_can_be_shown_without_secrets(url: str, shown: str) -> None:
+    assert Address.parse(url).shown == shown
