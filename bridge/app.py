@@ -72,6 +72,8 @@ class Bridge:
         self._sockets = MediaSockets(
             bind=settings.rtp.bind, first=settings.rtp.ports[0], last=settings.rtp.ports[1], capacity=2 * capacity
         )
+        self.metrics.rtp_ports.read_from(lambda: float(self._sockets.in_use))
+        self.metrics.tasks.read_from(lambda: float(len(asyncio.all_tasks())))
         self._reports = RtcpReports(
             self._plane.lanes, cname="callbridge", random=random.random, source_of=self._plane.source
         )
@@ -99,7 +101,7 @@ class Bridge:
             settings.http,
             self.service,
             metrics=self.metrics,
-            external=ExternalMedia(self.service, srtp=settings.rtp.srtp),
+            external=ExternalMedia(self.service),
             whip=self.ingresses["webrtc"],  # type: ignore[arg-type]  # the one ingress that HTTP also speaks to
         )
 
@@ -118,7 +120,6 @@ class Bridge:
             now=monotonic,
             metrics=self.metrics,
             advertise=Advertised(self.settings.rtp.advertise, self.settings.rtp.bind),
-            dtmf_events=self.settings.sip.dtmf_events,
         )
         health = Health(
             sip_bound=lambda: self._is_bound,
@@ -136,8 +137,9 @@ class Bridge:
             self.service.hurry()
 
     def reload(self, config: Path | None) -> None:
-        """SIGHUP: reads again what can change while calls run (gate, stt, routes, max_legs, drain_s, log level); what
-        is wrong is told and changes nothing. New calls use it, running ones keep what they began with."""
+        """SIGHUP: reads again what can change while calls run (gate, stt, routes, who may call and how it is answered,
+        max_legs, drain_s, log level); what is wrong is told and changes nothing. New calls use it, running ones keep
+        what they began with."""
         tables, problems = read_tables(config, os.environ)
         settings = check_settings(tables, problems)
         if wants_local(settings) and not wants_local(self.settings):
@@ -146,6 +148,8 @@ class Bridge:
             log.error("reload refused", n=len(problems), reason="; ".join(problems))
             return
         self.service.reload(settings)
+        for ingress in self.ingresses.values():
+            ingress.reload(settings)
         self._drain_s = settings.service.drain_s
         configure(settings.log)
         log.info("reloaded", state="serving")
@@ -215,7 +219,8 @@ class Bridge:
         """Every way in. Raises ConfigError with all that cannot be bound; nothing stays open then."""
         problems: list[str] = []
         opened: list[Edge] = []
-        for edge in (*self.ingresses.values(), self.web):
+        edges: list[Edge] = [*self.ingresses.values(), self.web]
+        for edge in edges:
             try:
                 await edge.open()
                 opened.append(edge)

@@ -87,11 +87,6 @@ class Call:
         return self._legs
 
     @property
-    def answer(self) -> str:
-        """See `IngressCall`."""
-        return self._plan.answer
-
-    @property
     def source(self) -> str:
         """IP address of whoever brought the call."""
         return self.offer.source
@@ -107,6 +102,7 @@ class Call:
             wiring=self._wiring,
             gate=self._plan.gate,
             stt=self._plan.stt,
+            dtmf_events=self._plan.sip.dtmf_events,
         )
         self._legs.append(leg)
         return leg

@@ -56,6 +56,12 @@ class SipSettings:
     "A PEM file; set: TLS peers must show a certificate signed by it."
     answer: str = "sendrecv"
     "Direction answered to a plain `sendrecv` offer: `sendrecv` or `recvonly`. SIPREC is always `recvonly`."
+    codecs: tuple[str, ...] = ()
+    "Encoding names that are taken, in our order of preference; empty: all that we have, in the offer's order."
+    progress: str = "off"
+    "off: answered at once. 180, or 183 with SDP: that comes first, acknowledged by PRACK where the peer has 100rel."
+    ring_ms: int = 0
+    "With `progress`: how long it rings at least. Call time begins with the answer."
     rate_per_source: float = 50.0
     "New calls and out-of-dialog requests per second and source address; what is above gets 503."
     dtmf_events: bool = False
@@ -170,10 +176,16 @@ class LogSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class RouteSip:
-    """What a route may change of [sip]: what its calls are answered with."""
+class TrunkSettings:
+    """What a route may change of [sip], and of [rtp] `srtp`; see there."""
 
     answer: str = "sendrecv"
+    srtp: str = "optional"
+    codecs: tuple[str, ...] = ()
+    session_expires_s: int = 1800
+    dtmf_events: bool = False
+    progress: str = "off"
+    ring_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +196,7 @@ class RouteSettings:
     stt: dict[str, Any] = field(default_factory=dict)
     gate: dict[str, Any] = field(default_factory=dict)
     sip: dict[str, Any] = field(default_factory=dict)
-    "See `RouteSip`."
+    "See `TrunkSettings`."
     labels: dict[str, str] = field(default_factory=dict)
 
 
@@ -209,6 +221,8 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "gate.mode": ("off", "hold", "speech"),
     "rtp.srtp": ("off", "optional", "required"),
     "sip.answer": ("sendrecv", "recvonly"),
+    "sip.progress": ("off", "180", "183"),
+    "sip.srtp": ("off", "optional", "required"),
     "privacy.numbers": ("plain", "hashed", "none"),
     "log.level": ("debug", "info", "warning", "error"),
     "log.format": ("auto", "json", "text"),
@@ -231,8 +245,10 @@ AT_LEAST: dict[str, float] = {
     "redis.call_ttl_s": 1,
     "spool.keep_s": 0,
     "sip.session_expires_s": 90,
+    "sip.ring_ms": 0,
 }
 AT_MOST: dict[str, float] = {
+    "sip.ring_ms": 60_000,  # RFC 3261 13.3.1.1: longer, and the provisional response would have to be repeated
     "service.tick_ms": 200,
     "stt.chunk_ms": 1000,  # it is filled in a ring of 4 s
     "gate.preroll_ms": 2500,  # the longest look-back of that ring

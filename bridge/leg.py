@@ -44,8 +44,9 @@ class Leg:
     """See the module. Until `start` only its port is reserved."""
 
     def __init__(
-        self, name: str, offer: LegOffer, *, party: Party, wiring: Wiring, gate: GateSettings, stt: SttSettings
-    ) -> None:
+        self, name: str, offer: LegOffer, *, party: Party, wiring: Wiring, gate: GateSettings, stt: SttSettings,
+        dtmf_events: bool = False,
+    ) -> None:  # fmt: skip
         self.id = name
         self.role = offer.role
         self.participant = offer.participant
@@ -54,6 +55,7 @@ class Leg:
         self._wiring = wiring
         self._gate = gate
         self._stt_settings = stt
+        self._dtmf_events = dtmf_events
         self._port: MediaPort | None = wiring.sockets.open_pair() if offer.media is not None else None
         self.audio = _audio_of(offer.media)
         self.codec = offer.media.formats[0].codec.name if offer.media is not None else "OPUS"
@@ -318,7 +320,7 @@ class Leg:
         self._publish_turns()
 
     def _on_telephone_event(self, output: TelephoneEvent) -> None:
-        if not self._wiring.dtmf_events:
+        if not self._dtmf_events:
             return
         try:
             event = parse_event(output.payload)

@@ -34,6 +34,9 @@ Names and labels (all start with `callbridge_`; histograms have `_bucket`, `_sum
 | `callbridge_redis_write_seconds` | | one batch, sent to confirmed |
 | `callbridge_sip_requests_total`, `callbridge_sip_responses_total` | method; method, status | SIP in and out |
 | `callbridge_sip_dropped_total` | reason | SIP messages that were not answered |
+| `callbridge_sip_unresolved_total` | | host names of peers that no address was found for |
+| `callbridge_sip_dialogs`, `callbridge_sip_transactions` | | SIP state now, lingering transactions too |
+| `callbridge_rtp_ports`, `callbridge_tasks` | | pairs of media ports handed out; tasks of the event loop |
 | `callbridge_http_requests_total` | method, route, status | HTTP by route, never by id |
 | `callbridge_sse_subscribers`, `callbridge_sse_dropped_total` | | event streams open; events they were too slow for |
 | `callbridge_whip_sessions`, `callbridge_whip_ended_total` | ; reason | WebRTC |
@@ -216,6 +219,11 @@ class Metrics(Collector):
         self.sip_requests = Counter("callbridge_sip_requests_total", "SIP requests received.", "method")
         self.sip_responses = Counter("callbridge_sip_responses_total", "SIP responses sent.", "method", "status")
         self.sip_dropped = Counter("callbridge_sip_dropped_total", "SIP messages not answered.", "reason")
+        self.sip_unresolved = Counter("callbridge_sip_unresolved_total", "Host names of peers without an address.")
+        self.sip_dialogs = Gauge("callbridge_sip_dialogs", "SIP dialogs now.")
+        self.sip_transactions = Gauge("callbridge_sip_transactions", "SIP transactions kept now.")
+        self.rtp_ports = Gauge("callbridge_rtp_ports", "Pairs of media ports handed out.")
+        self.tasks = Gauge("callbridge_tasks", "Tasks of the event loop.")
         self.http_requests = Counter("callbridge_http_requests_total", "HTTP requests.", "method", "route", "status")
         self.sse_subscribers = Gauge("callbridge_sse_subscribers", "Open event streams.")
         self.sse_dropped = Counter("callbridge_sse_dropped_total", "Events that slow subscribers missed.")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
-from bridge.config import GateSettings, RouteSettings, RouteSip, Settings, SttSettings, build
+import rtpcodecs
+from bridge.config import GateSettings, RouteSettings, Settings, SttSettings, TrunkSettings, build
 from bridge.ingress.contract import CallOffer
 
 ProviderTables = dict[str, dict[str, Any]]
@@ -20,8 +22,7 @@ class CallPlan:
     gate: GateSettings
     stt: SttSettings
     labels: dict[str, str]
-    answer: str = "sendrecv"
-    "See `IngressCall.answer`."
+    sip: TrunkSettings = field(default_factory=TrunkSettings)
 
 
 def with_tables(stt: SttSettings, tables: ProviderTables) -> SttSettings:
@@ -45,8 +46,20 @@ def plan_settings(route: RouteSettings, settings: Settings, problems: list[str],
     for name, table in own.items():
         providers[name] = providers.get(name, {}) | table
     stt = build(SttSettings, _table(settings.stt) | plain | {"providers": providers}, f"{path}.stt", problems)
-    sip = build(RouteSip, {"answer": settings.sip.answer} | route.sip, f"{path}.sip", problems)
-    return CallPlan(gate=gate, stt=stt, labels=dict(route.labels), answer=sip.answer)
+    sip = build(TrunkSettings, _table(trunk_settings(settings)) | route.sip, f"{path}.sip", problems)
+    return CallPlan(gate=gate, stt=stt, labels=dict(route.labels), sip=sip)
+
+
+def trunk_settings(settings: Settings) -> TrunkSettings:
+    """What holds where no route says otherwise."""
+    names = TrunkSettings.__dataclass_fields__.keys() - {"srtp"}
+    return TrunkSettings(srtp=settings.rtp.srtp, **{name: getattr(settings.sip, name) for name in names})
+
+
+def unknown_codecs(codecs: Sequence[str], where: str) -> list[str]:
+    """A sentence for each name that is no codec of ours."""
+    known = ", ".join(rtpcodecs.CODECS)
+    return [f"{where}: {name} is not one of {known}" for name in codecs if name.upper() not in rtpcodecs.CODECS]
 
 
 def _table(settings: Any) -> dict[str, Any]:

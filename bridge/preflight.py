@@ -13,10 +13,11 @@ from redis.exceptions import RedisError
 
 from bridge.config import Settings, parse
 from bridge.errors import ConfigError
-from bridge.ingress.sip import networks, server_tls
+from bridge.ingress.sip_screen import networks, server_tls
 from bridge.net.redis_link import Address
 from bridge.net.sip_transports import parse_listen as parse_sip_listen
 from bridge.net.spool_files import default_root
+from bridge.plans import unknown_codecs
 from bridge.publish.redact import Redactor
 from bridge.transcription import check_routes, check_stt, provider_settings
 from bridge.web.server import parse_listen as parse_http_listen
@@ -46,6 +47,7 @@ def check_settings(tables: dict[str, object], problems: list[str]) -> Settings:
         Redactor(settings.privacy)
     except ValueError as error:
         problems.append(str(error))
+    problems += unknown_codecs(settings.sip.codecs, "sip.codecs")
     missing = _missing_files(settings)
     problems += [f"{name}: no such file" for name in missing]
     checks: list[Callable[[], object]] = [lambda: networks(settings.sip.allow)]
@@ -76,7 +78,7 @@ async def check_machine(settings: Settings, *, online: bool = False) -> list[Fin
     the provider takes our key (one connection, no audio)."""
     findings = [Finding(text) for text in [*_ports(settings), *_spool(settings)]]
     redis, provider = await asyncio.gather(_redis(settings), _provider(settings) if online else _nothing())
-    findings += [Finding(text, is_fatal=False) for text in redis]
+    findings += [Finding(text, is_fatal=False) for text in [*redis, *_families(settings)]]
     findings += [Finding(text) for text in provider]
     return findings
 
@@ -102,6 +104,16 @@ def _ports(settings: Settings) -> list[str]:
         problems += error.problems
     wanted.append((settings.rtp.bind, 0, f"rtp.bind: {settings.rtp.bind}", socket.SOCK_DGRAM))
     return problems + [problem for entry in wanted if (problem := _try_bind(*entry))]
+
+
+def _families(settings: Settings) -> list[str]:
+    """Who calls over IPv6 is told an IPv6 address for its RTP."""
+    if ":" in settings.rtp.bind or settings.rtp.advertise:
+        return []
+    listen = next((text for text in settings.sip.listen if "[" in text), "")
+    if not listen:
+        return []
+    return [f"rtp.bind: {settings.rtp.bind} hears nothing of calls over {listen}; :: takes IPv6 and IPv4"]
 
 
 def _try_bind(host: str, port: int, what: str, kind: int) -> str:

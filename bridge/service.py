@@ -16,7 +16,7 @@ from typing import Any, Protocol, TypeVar
 import structlog
 
 from bridge.call import Call
-from bridge.config import Settings
+from bridge.config import Settings, TrunkSettings
 from bridge.errors import CapacityError
 from bridge.ingress.contract import CallControl, CallOffer
 from bridge.leg import Leg
@@ -130,6 +130,10 @@ class Service:
     def _admit(self, n: int) -> None:
         if self._open_legs() + n > self._settings.service.max_legs:
             raise CapacityError("max_legs is reached")
+
+    def trunk(self, offer: CallOffer) -> TrunkSettings:
+        """See `Host`."""
+        return plan_for(offer, self._settings).sip
 
     def open_call(self, offer: CallOffer, control: CallControl, now: float) -> Call:
         """See `Host`."""
@@ -283,7 +287,11 @@ class Service:
         if service.max_legs > limit:
             service = replace(service, max_legs=limit)
         stt = with_tables(settings.stt, self._provided)
-        self._settings = replace(now, service=service, stt=stt, gate=settings.gate, route=settings.route)
+        sip = replace(settings.sip, listen=now.sip.listen)
+        rtp = replace(now.rtp, srtp=settings.rtp.srtp, idle_end_s=settings.rtp.idle_end_s)
+        self._settings = replace(
+            now, service=service, stt=stt, gate=settings.gate, route=settings.route, sip=sip, rtp=rtp
+        )
 
     def provide(self, tables: ProviderTables) -> None:
         """What was only known of `[stt.<name>]` once a provider of our own ran; outlives a reload."""

@@ -9,7 +9,7 @@ from typing import Any
 from bridge.config import Settings, SttSettings, build
 from bridge.model import AudioFormat
 from bridge.net.stt_driver import SttDriver, SttDrivers
-from bridge.plans import plan_settings
+from bridge.plans import plan_settings, unknown_codecs
 from bridge.stt import PROVIDERS
 from bridge.stt.events import SttEvent
 from bridge.stt.routing import Breakers, Route
@@ -46,6 +46,7 @@ def check_routes(settings: Settings, problems: list[str]) -> None:
             problems.append(f"route[{n}].stt.chunk_ms: is the same for all calls")
         plan = plan_settings(route, settings, problems, f"route[{n}]")
         check_stt(plan.stt, problems)
+        problems += unknown_codecs(plan.sip.codecs, f"route[{n}].sip.codecs")
 
 
 def _not_text(match: dict[str, Any]) -> list[str]:

@@ -78,7 +78,6 @@ class Wiring:
     metrics: Metrics
     advertise: Callable[[str], str]
     "Our media address that faces a peer's IP address; empty: not known."
-    dtmf_events: bool
 
 
 class Timed(Protocol):

@@ -123,7 +123,6 @@ class House:
             now=lambda: self.now,
             metrics=metrics,
             advertise=lambda peer: "127.0.0.1",
-            dtmf_events=False,
         )
         self.seats = wiring.seats
         self.service.wire(wiring, Health(lambda: True, lambda: True, "test"))

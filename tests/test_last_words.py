@@ -91,7 +91,7 @@ class House:
             reports=RtcpReports(self.plane.lanes, cname="test", random=lambda: 0.5),
             publish=service.publish, open_stt=self._open_stt, arm=service.arm, after_read=service.after_read,
             seats=[None] * 4, unix_ms=lambda: round(self.now * 1000), now=lambda: self.now, metrics=self.metrics,
-            advertise=lambda peer: "127.0.0.1", dtmf_events=False,
+            advertise=lambda peer: "127.0.0.1",
         )  # fmt: skip
 
     def _open_stt(

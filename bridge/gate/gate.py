@@ -48,6 +48,8 @@ class Change:
     "Why, in a few words, for logs and the console."
     speech_end: int
     "Where speech was last heard; for turns."
+    signalled_at: int = 0
+    """Where the leg stood when a cause was signalled: behind `position` in the hangover, whose silence is not sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -322,6 +324,7 @@ class Gates:
         return [self._change(row, cause, position, reason)]
 
     def _change(self, row: int, cause: int, position: int, reason: str) -> Change:
+        told_at = position if cause < SIGNALLED and self.is_signalled[row] else 0
         if self.is_open[row]:
             position = min(position, max(int(self.send_to[row]), int(self._sent_to[row])))
             self._sent_to[row] = position
@@ -329,7 +332,7 @@ class Gates:
         self._cause[row] = cause
         self.is_open[row] = cause == OPEN
         name = None if cause == OPEN else CAUSES[cause]
-        return Change(row, cause == OPEN, name, position, reason, int(self.speech_end[row]))
+        return Change(row, cause == OPEN, name, position, reason, int(self.speech_end[row]), told_at)
 
 
 def _mask(frames: int) -> np.uint64:

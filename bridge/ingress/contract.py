@@ -12,6 +12,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from bridge.config import Settings, TrunkSettings
 from bridge.rtp.srtp import SrtpKeys
 from rtpcodecs.contract import Codec
 
@@ -136,11 +137,6 @@ class IngressCall(Protocol):
     @property
     def legs(self) -> Sequence[IngressLeg]: ...
 
-    @property
-    def answer(self) -> str:
-        """Direction that a plain `sendrecv` offer of this call is answered with: `sip.answer`, or its route's."""
-        ...
-
     def answered(self, now: float) -> None:
         """The first 2xx was sent: call time 0. Before it nothing is transcribed."""
         ...
@@ -162,6 +158,10 @@ class Host(Protocol):
         """False while draining or full: OPTIONS is answered 503."""
         ...
 
+    def trunk(self, offer: CallOffer) -> TrunkSettings:
+        """How a call like this is to be answered: `[sip]`, changed by its route. `offer` needs no legs yet."""
+        ...
+
     def open_call(self, offer: CallOffer, control: CallControl, now: float) -> IngressCall:
         """Admits a call and reserves its ports. Raises CapacityError; nothing is left behind then."""
         ...
@@ -176,6 +176,10 @@ class Ingress(Protocol):
 
     async def open(self) -> None:
         """Binds. Raises ConfigError naming each address that cannot be bound. Serves from then on."""
+        ...
+
+    def reload(self, settings: Settings) -> None:
+        """The configuration was read again and found good: what can change for new calls does."""
         ...
 
     async def close(self) -> None:

@@ -58,15 +58,11 @@ class _Nobody:
 class ExternalMedia:
     """Implements the web server's `ExternalMedia`."""
 
-    def __init__(self, host: Host, *, srtp: str = "optional") -> None:
-        """`srtp`: the `rtp.srtp` setting; external media is plain RTP, so nothing is opened where it is `required`."""
+    def __init__(self, host: Host) -> None:
         self._host = host
-        self._srtp = srtp
 
     def open(self, wish: CallWish, *, source: str, now: float) -> dict[str, Any]:
         """See `bridge.web.contract.ExternalMedia`."""
-        if self._srtp == "required":
-            raise PeerError("rtp.srtp is `required` here, and external media is plain RTP.")
         legs = tuple(LegOffer(role=leg.role, participant=leg.participant, media=media_offer(leg)) for leg in wish.legs)
         offer = CallOffer(
             ingress="external",
@@ -76,6 +72,8 @@ class ExternalMedia:
             source=source,
             correlation=dict(wish.correlation),
         )
+        if self._host.trunk(offer).srtp == "required":
+            raise PeerError("SRTP is required here, and external media is plain RTP.")
         call = self._host.open_call(offer, _Nobody(), now)
         call.answered(now)
         told = [_describe(leg, opened) for leg, opened in zip(legs, call.legs, strict=True)]

@@ -4,10 +4,8 @@ joins them to the service."""
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import secrets
-import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import structlog
 
@@ -15,19 +13,14 @@ from bridge.config import Settings
 from bridge.errors import CapacityError, ConfigError, SdpError
 from bridge.ingress.contract import Host
 from bridge.ingress.sip_call import SipCall
+from bridge.ingress.sip_screen import Screen, Wire, networks, server_tls
 from bridge.metrics import Metrics
 from bridge.net.sip_transports import SipDriver
-from bridge.sip.auth import DigestServer, Verdict
-from bridge.sip.endpoint import Endpoint, Identity, Refusal
-from bridge.sip.events import Accepted, Body, Confirmed, Ended, EndReason, Event, Flow, IncomingCall, Reoffer
-from bridge.sip.message import Request
+from bridge.sip.endpoint import Endpoint, Identity
+from bridge.sip.events import Accepted, Body, Confirmed, Ended, EndReason, Event, IncomingCall, Reoffer, Rung
 from bridge.sip.recording import SNAPSHOT_REQUEST
 
 log = structlog.get_logger()
-REALM = "callbridge"
-RETRY_AFTER = 5  # s; told to who is refused for load
-MAX_SOURCES = 10_000
-"Source addresses whose rate is remembered."
 GOODBYE = 2.0  # s that `close` gives the last BYEs and responses
 SNAPSHOT = Body(SNAPSHOT_REQUEST, "application/rs-metadata")
 SNAPSHOT_HEADERS = (
@@ -86,6 +79,9 @@ class SipIngress:
             server_tls=server_tls(settings),
         )
 
+        metrics.sip_dialogs.read_from(lambda: float(self.endpoint.n_dialogs))
+        metrics.sip_transactions.read_from(lambda: float(self.endpoint.n_transactions))
+
     async def open(self) -> None:
         """Binds. Raises ConfigError naming each address that cannot be bound."""
         await self.driver.open(self._settings.sip.listen)
@@ -100,6 +96,11 @@ class SipIngress:
             except TimeoutError:
                 log.info("sip closes with calls unanswered", n=self.endpoint.n_dialogs)
         await self.driver.close()
+
+    def reload(self, settings: Settings) -> None:
+        """See `Ingress`. Sources, users, the rate, and how new calls are answered; addresses and certificates stay."""
+        self._settings = settings
+        self._screen.reload(settings)
 
     # -- events --------------------------------------------------------------------------------------------------
 
@@ -122,6 +123,8 @@ class SipIngress:
         if isinstance(event, Accepted) and event.is_initial:
             if not call.is_joined:
                 call.call.answered(now)
+        elif isinstance(event, Rung):
+            self._accept(call, now)
         elif isinstance(event, Reoffer):
             self._reoffered(call, event, now)
         elif isinstance(event, Confirmed):
@@ -140,7 +143,7 @@ class SipIngress:
     def _incoming(self, event: IncomingCall, now: float) -> None:
         try:
             call = SipCall(event.dialog, event.request, event.flow, self._settings, hang_up=self._hang_up)
-            body = call.open(self._host, now)
+            call.first_answer = call.open(self._host, now)
         except SdpError as error:
             log.info("call refused", reason=str(error), n=488)
             self.endpoint.reject(event.dialog, 488, now)
@@ -149,7 +152,32 @@ class SipIngress:
             self.endpoint.reject(event.dialog, 503, now, headers=[("Retry-After", str(error.retry_after))])
         else:
             self._calls[event.dialog] = call
-            self.endpoint.accept(event.dialog, body, now, contact_params=";+sip.srs" if call.is_recording else "")
+            self._ring(call, now)
+
+    def _ring(self, call: SipCall, now: float) -> None:
+        """A provisional response first, where the call's trunk wants one. An INVITE without an offer is answered at
+        once: what comes first would have to carry ours (RFC 3262 section 5)."""
+        trunk = call.trunk
+        if trunk.progress == "off" or call.is_offered_by_us:
+            self._accept(call, now)
+            return
+        self.endpoint.ring(
+            call.dialog,
+            int(trunk.progress),
+            now,
+            until=now + trunk.ring_ms / 1000,
+            body=call.first_answer if trunk.progress == "183" else None,
+            contact_params=call.contact_params,
+        )
+
+    def _accept(self, call: SipCall, now: float) -> None:
+        self.endpoint.accept(
+            call.dialog,
+            call.first_answer,
+            now,
+            contact_params=call.contact_params,
+            session_expires=call.trunk.session_expires_s,
+        )
 
     def _reoffered(self, call: SipCall, event: Reoffer, now: float) -> None:
         try:
@@ -188,107 +216,3 @@ class SipIngress:
     def _id_of(self, dialog: str) -> str:
         call = self._calls.get(dialog)
         return call.call.id if call is not None and call.call is not None else ""
-
-
-class Wire:
-    """Counts SIP messages (`Observer`)."""
-
-    def __init__(self, metrics: Metrics) -> None:
-        self._metrics = metrics
-
-    def request(self, method: str) -> None:
-        self._metrics.sip_requests.add(1, method)
-
-    def response(self, method: str, status: int) -> None:
-        self._metrics.sip_responses.add(1, method, str(status))
-
-    def dropped(self, reason: str) -> None:
-        self._metrics.sip_dropped.add(1, reason)
-
-
-class Screen:
-    """Who may call, and how often. Never asked about running calls."""
-
-    def __init__(self, settings: Settings, host: Host, metrics: Metrics) -> None:
-        self._networks = networks(settings.sip.allow)
-        self._host = host
-        self._dropped = metrics.sip_dropped
-        self._refused = metrics.calls_refused
-        users = settings.sip.users
-        self._digest = DigestServer(users, realm=REALM, secret=secrets.token_bytes(32)) if users else None
-        self._rate = settings.sip.rate_per_source
-        self._admitted: dict[str, bool] = {}
-        self._buckets: dict[str, tuple[float, float]] = {}
-
-    def admit(self, host: str) -> bool:
-        """By the allow-list; who is not on it gets no answer, so scanners learn nothing."""
-        known = self._admitted.get(host)
-        if known is None:
-            if len(self._admitted) >= MAX_SOURCES:
-                self._admitted.clear()
-            address = ipaddress.ip_address(host.partition("%")[0])
-            if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
-                address = address.ipv4_mapped
-            known = any(address in network for network in self._networks)
-            self._admitted[host] = known
-        if not known:
-            self._dropped.add(1, "stranger")
-        return known
-
-    def judge(self, request: Request, flow: Flow, now: float) -> Refusal | None:
-        """503 while full or draining (the SBC's health probe wants that of OPTIONS) and above a source's rate, 401 to
-        an INVITE without good credentials where `sip.users` are set. OPTIONS is never challenged: probes have none."""
-        busy = "" if self._host.is_accepting else "full or draining"
-        busy = busy or ("" if self._has_token(flow.remote[0], now) else "rate of one source")
-        if busy:
-            if request.method == "INVITE":
-                self._refused.add(1, "sip", busy)
-            return Refusal(503, [("Retry-After", str(RETRY_AFTER))])
-        if self._digest is None or request.method == "OPTIONS":
-            return None
-        verdict = self._digest.check(request, now)
-        if verdict is Verdict.GOOD:
-            return None
-        return Refusal(401, self._digest.challenge(now, is_stale=verdict is Verdict.STALE))
-
-    def _has_token(self, source: str, now: float) -> bool:
-        """A bucket that holds one second's worth of requests."""
-        size = max(self._rate, 1.0)
-        tokens, since = self._buckets.get(source, (size, now))
-        tokens = min(size, tokens + (now - since) * self._rate)
-        if len(self._buckets) >= MAX_SOURCES:
-            self._buckets.clear()
-        self._buckets[source] = (tokens - 1.0 if tokens >= 1.0 else tokens, now)
-        return tokens >= 1.0
-
-
-def networks(allow: Sequence[str]) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
-    """Raises ConfigError naming each entry of `sip.allow` that is no address or network."""
-    found: list[ipaddress.IPv4Network | ipaddress.IPv6Network] = []
-    problems: list[str] = []
-    for text in allow:
-        try:
-            found.append(ipaddress.ip_network(text, strict=False))
-        except ValueError:
-            problems.append(f"sip.allow: {text} is not an address or network")
-    if problems:
-        raise ConfigError(problems)
-    return found
-
-
-def server_tls(settings: Settings) -> ssl.SSLContext | None:
-    """TLS 1.2 or later, with client certificates where `sip.client_ca` is set (RFC 7866 section 12); None without a
-    certificate. Raises ConfigError for files that cannot be used."""
-    sip = settings.sip
-    if not sip.certificate:
-        return None
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    try:
-        context.load_cert_chain(sip.certificate, sip.private_key or None)
-        if sip.client_ca:
-            context.load_verify_locations(sip.client_ca)
-            context.verify_mode = ssl.CERT_REQUIRED
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigError([f"sip.certificate: {error}"]) from None
-    return context

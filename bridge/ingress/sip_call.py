@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 
 import structlog
 
-from bridge.config import Settings
+from bridge.config import Settings, TrunkSettings
 from bridge.errors import CapacityError, SdpError
 from bridge.ingress import siprec
 from bridge.ingress.contract import CallOffer, Host, IngressCall, IngressLeg, LegOffer
@@ -70,6 +70,15 @@ class SipCall:
         self._version = ("", "")
         self._began_sendonly = False
         self._asked_at = -math.inf
+        self.trunk = TrunkSettings()
+        "How this call is answered; known from `open` on."
+        self.first_answer: Body | None = None
+        "What `open` returned."
+
+    @property
+    def contact_params(self) -> str:
+        """Of our Contact: a recording server says so (RFC 7866 section 6.1.2)."""
+        return ";+sip.srs" if self.is_recording else ""
 
     def hang_up(self) -> None:
         """BYE to the peer; the service has ended the call already."""
@@ -81,9 +90,11 @@ class SipCall:
         """Admits the call and returns the answer (or our offer) for the 200. Raises SdpError (488), CapacityError
         (503)."""
         description = _description(self._parts)
+        self.trunk = host.trunk(self._call_offer(()))
         if description is None:
             self.is_offered_by_us = True
-            self._lines = [Line(our_offer(), party=self._party(None, 0))]
+            offer = our_offer(srtp=self.trunk.srtp, codecs=self.trunk.codecs)
+            self._lines = [Line(offer, party=self._party(None, 0))]
         else:
             self._version = description.version
             self._began_sendonly = any(media.direction == "sendonly" for media in description.media)
@@ -113,7 +124,13 @@ class SipCall:
         kept = before.stream if before is not None else None
         stream = None
         if media.port:
-            stream = take(media, srtp=self._settings.rtp.srtp, before=kept, keeps_label=self.is_recording)
+            stream = take(
+                media,
+                srtp=self.trunk.srtp,
+                codecs=self.trunk.codecs,
+                before=kept,
+                keeps_label=self.is_recording,
+            )
         return Line(stream, before.leg if before else None, media, self._party(media, n))
 
     def _keep_few(self) -> None:
@@ -209,7 +226,7 @@ class SipCall:
 
     def _wanted(self) -> str:
         """The direction that we would have, were it ours to choose."""
-        return "recvonly" if self.is_recording or self.call is None else self.call.answer
+        return "recvonly" if self.is_recording else self.trunk.answer
 
     # -- later offers and answers --------------------------------------------------------------------------------
 

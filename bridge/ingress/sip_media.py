@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import rtpcodecs
@@ -14,6 +14,8 @@ from bridge.sip.sdp import Format, Media
 from rtpcodecs.contract import Codec
 
 DYNAMIC_FIRST = 96
+OFFERED_SUITE = "AES_CM_128_HMAC_SHA1_80"
+"The one that every stack has (RFC 4568 section 6.2)."
 TELEPHONE_EVENT = Format(101, "TELEPHONE-EVENT", 8000)
 "101 is what nearly everybody uses for it."
 
@@ -54,10 +56,15 @@ def codec_of(item: Format) -> Codec | None:
     return codec if codec is not None and item.channels in (1, codec.sdp_channels) else None
 
 
-def take(media: Media, *, srtp: str, before: Stream | None = None, keeps_label: bool = False) -> Stream | None:
-    """What we take of an m-line; None rejects it. `srtp`: off, optional or required. `before`: the same m-line as it
-    was, whose key of ours is kept while the suite stays (RFC 4568 section 7.1.4)."""
-    choice = choose(media, lambda item: codec_of(item) is not None) if media.is_audio else None
+def take(
+    media: Media, *, srtp: str, codecs: Sequence[str] = (), before: Stream | None = None, keeps_label: bool = False
+) -> Stream | None:
+    """What we take of an m-line; None rejects it. `srtp`: off, optional or required. `codecs`: these only, in this
+    order. `before`: the same m-line as it was, whose key of ours is kept while the suite stays (RFC 4568 section
+    7.1.4)."""
+    choice = None
+    if media.is_audio:
+        choice = choose(media, lambda item: codec_of(item) is not None, preferred=upper(codecs))
     crypto = choose_crypto(media.crypto) if media.is_secure and srtp != "off" else None
     if choice is None or (media.is_secure and crypto is None) or (srtp == "required" and crypto is None):
         return None
@@ -96,15 +103,27 @@ def payload_formats(formats: Iterable[Format]) -> tuple[PayloadFormat, ...]:
     return tuple(PayloadFormat(item.payload_type, codec, item.fmtp) for item, codec in found if codec is not None)
 
 
-def our_offer() -> Stream:
-    """The m-line that we offer to an INVITE without one: every codec we have that needs no parameters."""
+def our_offer(*, srtp: str, codecs: Sequence[str] = ()) -> Stream | None:
+    """The m-line that we offer to an INVITE without one: every codec we have that needs no parameters, or those of
+    `codecs`; None where none of them can be. Secure where `srtp` is `required`: an answer to AVP could not be."""
     formats: list[Format] = []
-    for codec in rtpcodecs.CODECS.values():
+    offered = [rtpcodecs.CODECS[name] for name in upper(codecs)] if codecs else rtpcodecs.CODECS.values()
+    for codec in offered:
         number = codec.static_payload_type
         if number is None and codec.name == "OPUS":
             number = DYNAMIC_FIRST
         if number is not None:
             formats.append(Format(number, codec.name, codec.clock_rate_hz, codec.sdp_channels))
+    if not formats:
+        return None
     choice = Choice(tuple(formats), TELEPHONE_EVENT, (Format(13, "CN", 8000),))
     media = MediaOffer(payload_formats(formats), telephone_event=TELEPHONE_EVENT.payload_type)
-    return Stream(choice, media, "RTP/AVP", "sendrecv")
+    if srtp != "required":
+        return Stream(choice, media, "RTP/AVP", "sendrecv")
+    own = fresh_keys(OFFERED_SUITE, secrets.token_bytes)
+    return Stream(choice, media, "RTP/SAVP", "sendrecv", crypto=CryptoLine(1, own), own_keys=own)
+
+
+def upper(codecs: Sequence[str]) -> list[str]:
+    """Encoding names of the configuration, as the table has them."""
+    return [name.upper() for name in codecs]

@@ -18,7 +18,7 @@ import structlog
 from numpy.typing import NDArray
 
 from bridge.clock import monotonic
-from bridge.config import RtpSettings
+from bridge.config import RtpSettings, Settings
 from bridge.errors import CapacityError
 from bridge.ingress.contract import CallOffer, Host, IngressCall, IngressLeg, LegOffer
 from bridge.ingress.webrtc_connection import Connection, check_library
@@ -101,6 +101,9 @@ class WebRtc:
         await check_library()
         await self._group.__aenter__()
         self._ticking = self._group.create_task(self._tick(), name="webrtc tick")
+
+    def reload(self, settings: Settings) -> None:
+        """See `Ingress`. Nothing of ours can change."""
 
     async def close(self) -> None:
         """After the calls have ended: closes what is still connected."""

@@ -436,22 +436,31 @@ class Plane:
             self._sent_to[row] = position
             track.withheld.opened(position)
         else:
-            assert change.cause is not None
-            held_from = position
-            if track.is_open:
-                if change.cause is not Cause.PAUSED:  # of card data not even the rest of the chunk leaves
-                    self._send(track, position)
-                held_from = int(self._sent_to[row])
-                position = max(position, held_from)
-            if change.cause in BARRIERS:
-                self._sent_to[row] = position
-            track.withheld.closed(held_from, change.cause)
+            position = self._close(track, change)
         track.is_open = change.is_open
         at = self.capture_time(row, position)
         is_latest = position >= self.lanes.position[row]
         if at != at or (is_latest and now - at > ABSENT_AFTER):  # nothing was captured then: it happened now
             at = now
         self._out.append(Gate(row, change, at, self.capture_time(row, change.speech_end)))
+
+    def _close(self, track: Track, change: Change) -> int:
+        """Sends what is still to be sent, and books the rest. Answers from where on the cause holds."""
+        row, position, cause = track.row, change.position, change.cause
+        assert cause is not None
+        held_from = position
+        if track.is_open:
+            if cause is not Cause.PAUSED:  # of card data not even the rest of the chunk leaves
+                self._send(track, position)
+            held_from = int(self._sent_to[row])
+            position = max(position, held_from, change.signalled_at)
+            if cause is not Cause.PAUSED and held_from < change.signalled_at:
+                track.withheld.closed(held_from, Cause.SILENCE)  # the hangover's, which is not of the hold
+                held_from = change.signalled_at
+        if cause in BARRIERS:
+            self._sent_to[row] = position
+        track.withheld.closed(held_from, cause)
+        return position
 
     def _send_chunks(self) -> None:
         heard = np.minimum(self._hearing.reached, self.lanes.position)

@@ -24,6 +24,7 @@ SO_TIMESTAMPNS = 35  # Linux, asm-generic/socket.h; not in Python's socket modul
 TIMESPEC = struct.Struct("qq")
 ANCILLARY_BYTES = socket.CMSG_SPACE(TIMESPEC.size)
 RECEIVE_BUFFER_BYTES = 256 * 1024  # about 300 datagrams of kernel memory: 6 s of one leg
+MOST_WAITING = 2000  # datagrams that the buffer can hold at most, small ones too
 EPOLL_EVENTS = 4096  # sockets taken per pass
 MAPPED = "::ffff:"  # what Python writes before an IPv4 address on an IPv6 socket
 
@@ -47,6 +48,16 @@ def target_of(sock: socket.socket, address: tuple[str, int]) -> tuple[str, int]:
 def _plain(source: tuple[str, int]) -> tuple[str, int]:
     """An IPv4 peer as its SDP names it, whatever socket it reached us by: a latch compares the two."""
     return source[0].removeprefix(MAPPED), source[1]
+
+
+def _empty(sock: socket.socket) -> None:
+    for _ in range(MOST_WAITING):
+        try:
+            sock.recv_into(bytearray(1))
+        except BlockingIOError:
+            return
+        except OSError:  # an ICMP error
+            continue
 
 
 class MediaSockets:
@@ -103,8 +114,10 @@ class MediaSockets:
         return MediaPort(port, sockets[0], sockets[1])
 
     def attach(self, pair: MediaPort, row: int) -> None:
-        """From now on `read` reports what arrives on `pair` under `row`."""
+        """From now on `read` reports what arrives on `pair` under `row`. What came before is thrown away: a peer
+        that was told the port early (183) sends before its call is answered."""
         for sock, is_rtcp in ((pair.rtp, False), (pair.rtcp, True)):
+            _empty(sock)
             self._rows[sock.fileno()] = (row, is_rtcp, sock)
             self._epoll.register(sock.fileno(), select.EPOLLIN)
 

@@ -175,7 +175,6 @@ class _Player:
             now=clock.monotonic,
             metrics=self._metrics,
             advertise=lambda peer: "0.0.0.0",
-            dtmf_events=self._settings.sip.dtmf_events,
         )
         service.wire(wiring, Health(sip_bound=lambda: True, sink_writable=lambda: True, instance="replay"))
 

@@ -47,10 +47,13 @@ class LocalStream:
     ptime_ms: int | None = None
 
 
-def choose(media: Media, accepts: Callable[[Format], bool]) -> Choice | None:
-    """The formats we take of an offered m-line; None where no audio format is left. The order stays the offerer's."""
+def choose(media: Media, accepts: Callable[[Format], bool], *, preferred: Sequence[str] = ()) -> Choice | None:
+    """The formats we take of an offered m-line; None where no audio format is left. The order stays the offerer's, but
+    for `preferred`: then it is that, and no other is taken (names in upper case)."""
     offered = media.audio_formats()
     audio = tuple(item for item in offered if item.name not in ("TELEPHONE-EVENT", "CN", "RED") and accepts(item))
+    if preferred:
+        audio = tuple(item for name in preferred for item in audio if item.name == name)
     if not audio:
         return None
     events = [item for item in offered if item.name == "TELEPHONE-EVENT"]

@@ -43,7 +43,8 @@ class DigestServer:
 
     def __init__(self, users: Mapping[str, str], *, realm: str, secret: bytes) -> None:
         """`secret`: random, at least 16 bytes, kept as long as nonces shall be known."""
-        self._users = dict(users)
+        self.users = dict(users)
+        "May be replaced; nonces stay good."
         self._realm = realm
         self._secret = secret
         self._counts: dict[str, _Counts] = {}
@@ -68,7 +69,7 @@ class DigestServer:
     def _check(self, params: Mapping[str, str], method: str, now: float) -> Verdict:
         algorithm = params.get("algorithm", "MD5").upper()
         nonce, qop, count = params.get("nonce", ""), params.get("qop", ""), params.get("nc", "")
-        password = self._users.get(params.get("username", ""))
+        password = self.users.get(params.get("username", ""))
         if algorithm not in ALGORITHMS or qop not in ("", "auth") or not params.get("uri"):
             return Verdict.BAD
         expected = digest(

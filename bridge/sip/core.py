@@ -195,11 +195,13 @@ class Core:
         """The dialog is over: forgets it and, unless `is_told` already, says so."""
         if dialog.phase is Phase.ENDED:
             return
-        pending, dialog.pending = dialog.pending, None
-        if pending is not None:  # 15.1.2: what still waits is terminated
-            self.respond(dialog, pending.request, pending.transaction, 487, now)
+        for pending in (dialog.early, dialog.pending):
+            if pending is not None:  # 15.1.2: what still waits is terminated
+                self.respond(dialog, pending.request, pending.transaction, 487, now)
+        dialog.early = dialog.pending = None
         dialog.move(Phase.ENDED)
         dialog.unacknowledged = dialog.refresh_at = dialog.expires_at = None
+        dialog.unconfirmed = dialog.rings_until = None
         self.dialogs.pop(dialog.id, None)
         self.by_key.pop(dialog.key, None)
         if not is_told:

@@ -66,6 +66,18 @@ class Unacknowledged:
 
 
 @dataclass(slots=True)
+class Unconfirmed:
+    """A provisional response of ours that waits for its PRACK (RFC 3262 section 3)."""
+
+    data: bytes
+    flow: Flow
+    rseq: int
+    cseq: int
+    repeat: Backoff
+    give_up_at: float
+
+
+@dataclass(slots=True)
 class OwnInvite:
     """An INVITE of ours."""
 
@@ -99,6 +111,13 @@ class Dialog:
     contact: str = ""
     "Our Contact value, the same for the dialog's whole life."
     pending: PendingRequest | None = None
+    early: PendingRequest | None = None
+    "An UPDATE or PRACK of theirs with an offer, while their INVITE still waits: to be answered first."
+    unconfirmed: Unconfirmed | None = None
+    rings_until: float | None = None
+    "When `Rung` is due; not before the PRACK where one is awaited."
+    is_answered_early: bool = False
+    "A reliable provisional response has carried our answer: the 2xx has none (RFC 6337 section 3.1.1)."
     unacknowledged: Unacknowledged | None = None
     own_invite: OwnInvite | None = None
     wants_bye: bool = False
@@ -108,6 +127,8 @@ class Dialog:
     "When we refresh the session (RFC 4028); None: the peer does, or nobody."
     expires_at: float | None = None
     "When the session is over unless it was refreshed."
+    longest_interval: int = 0
+    "Seconds that we grant at most and ask for; 0: no timer of our own."
     interval: int = 0
     "Session interval in seconds; 0: no timer."
     is_refresher: bool = False
@@ -127,11 +148,24 @@ class Dialog:
             raise ValueError(f"{self.phase.name} to {phase.name}")
         self.phase = phase
 
+    def take_pending(self) -> PendingRequest | None:
+        """What is to be answered now, no longer pending."""
+        pending = self.early or self.pending
+        if self.early is not None:
+            self.early = None
+        else:
+            self.pending = None
+        return pending
+
     def deadline(self) -> float | None:
         """When the dialog itself wants a timer."""
         times = [at for at in (self.refresh_at, self.expires_at) if at is not None]
         if self.unacknowledged is not None:
             times += [self.unacknowledged.repeat.at, self.unacknowledged.give_up_at]
+        if self.unconfirmed is not None:
+            times += [self.unconfirmed.repeat.at, self.unconfirmed.give_up_at]
+        elif self.rings_until is not None:
+            times.append(self.rings_until)
         return min(times, default=None)
 
     def await_ack(self, data: bytes, flow: Flow, cseq: int, now: float, *, has_offer: bool) -> None:

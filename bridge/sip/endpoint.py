@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from bridge.errors import InvalidState
+from bridge.sip import early
 from bridge.sip.core import Core, Identity, Observer, Timed, Uncounted, method_label
 from bridge.sip.dialog import Dialog, Phase
 from bridge.sip.events import Body, EndReason, Event, Flow, Outgoing
@@ -106,7 +107,9 @@ class Endpoint:
 
     def _dialog_timer(self, dialog: Dialog, now: float) -> None:
         waiting = dialog.unacknowledged
-        if waiting is not None and now >= waiting.give_up_at:
+        if dialog.phase is Phase.INVITED:
+            early.handle_timer(self._core, dialog, now)
+        elif waiting is not None and now >= waiting.give_up_at:
             # no ACK for 64*T1: the session is ended with a BYE (RFC 3261 13.3.1.4)
             self._uac.bye(dialog, EndReason.TIMEOUT, now)
         elif waiting is not None and now >= waiting.repeat.at:
@@ -120,23 +123,37 @@ class Endpoint:
 
     # -- calls that come in (after IncomingCall), and offers within a call (after Reoffer) -----------------------
 
-    def accept(self, dialog: str, body: Body | None, now: float, *, contact_params: str = "") -> None:
-        """200 to the pending INVITE, re-INVITE or UPDATE; that to an INVITE is re-sent until the ACK. `Accepted`
-        follows at once. `contact_params` such as `;+sip.srs`. Ignored when the request was cancelled meanwhile
-        (`Ended` tells)."""
+    def ring(
+        self, dialog: str, status: int, now: float, *, until: float, body: Body | None = None, contact_params: str = ""
+    ) -> None:  # fmt: skip
+        """180 or 183 to the pending INVITE before its answer; reliably, and repeated until the PRACK, where the peer
+        supports that (RFC 3262). `body`: the answer to its offer, the same that `accept` gets; not for an INVITE
+        without an offer. `Rung` follows at `until` and not before the PRACK, and is to be answered; without a PRACK for
+        64*T1 comes `Ended`. At most once for a call."""
         found = self._core.dialogs.get(dialog)
         if found is not None:
-            self._uas.accept(found, body, now, contact_params=contact_params)
+            early.ring(self._core, found, status, now, until=until, body=body, contact_params=contact_params)
+
+    def accept(
+        self, dialog: str, body: Body | None, now: float, *, contact_params: str = "",
+        session_expires: int | None = None,
+    ) -> None:  # fmt: skip
+        """200 to the pending INVITE, re-INVITE or UPDATE; that to an INVITE is re-sent until the ACK. `Accepted`
+        follows at once. `contact_params` such as `;+sip.srs`; `session_expires` is that of `Identity` for this
+        dialog. Ignored when the request was cancelled meanwhile (`Ended` tells)."""
+        found = self._core.dialogs.get(dialog)
+        if found is not None:
+            self._uas.accept(found, body, now, contact_params=contact_params, session_expires=session_expires)
 
     def reject(self, dialog: str, status: int, now: float, *, headers: Sequence[tuple[str, str]] = ()) -> None:
         """A final non-2xx to the pending request, with further headers such as ("Retry-After", "5"). A rejected
         initial INVITE ends the dialog without `Ended`."""
         found = self._core.dialogs.get(dialog)
-        if found is None or found.pending is None:
+        pending = found.take_pending() if found is not None else None
+        if found is None or pending is None:
             return
-        pending, found.pending = found.pending, None
         self._core.respond(found, pending.request, pending.transaction, status, now, headers=list(headers))
-        if found.phase is Phase.INVITED:
+        if found.phase is Phase.INVITED and pending.request.method == "INVITE":
             self._core.end(found, EndReason.LOCAL, now, is_told=True)
 
     # -- calls that we place -------------------------------------------------------------------------------------

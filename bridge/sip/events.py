@@ -51,7 +51,7 @@ class EndReason(StrEnum):
     CANCELLED = "cancelled"
     "The peer gave up before our answer."
     TIMEOUT = "timeout"
-    "No ACK, a BYE or refresh without reply, or an expired session timer."
+    "No ACK or PRACK, a BYE or refresh without reply, or an expired session timer."
     GONE = "gone"
     "The peer does not know the dialog any more (481): it was restarted, or its BYE was lost."
     FAILED = "failed"
@@ -65,6 +65,14 @@ class IncomingCall:
     dialog: str
     request: Request
     flow: Flow
+
+
+@dataclass(frozen=True, slots=True)
+class Rung:
+    """After `ring`: it has rung for as long as was asked, and the peer has acknowledged what it had to. Answer with
+    `accept` or `reject`."""
+
+    dialog: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +93,8 @@ class Confirmed:
 
 @dataclass(frozen=True, slots=True)
 class Reoffer:
-    """A re-INVITE or UPDATE within a dialog; with or without a body. Answer with `accept` or `reject`: a rejected one
-    leaves the session as it was."""
+    """A re-INVITE or UPDATE within a dialog, with or without a body, or a PRACK with an offer. Answer with `accept` or
+    `reject`: a rejected one leaves the session as it was."""
 
     dialog: str
     request: Request
@@ -139,4 +147,4 @@ class Ended:
     reason: EndReason
 
 
-Event = IncomingCall | Accepted | Confirmed | Reoffer | Information | Progress | Answered | Refused | Ended
+Event = IncomingCall | Rung | Accepted | Confirmed | Reoffer | Information | Progress | Answered | Refused | Ended

@@ -29,9 +29,10 @@ def too_small(request: Request) -> tuple[int, list[tuple[str, str]]] | None:
     return None
 
 
-def grant(dialog: Dialog, request: Request, most: int, now: float) -> list[tuple[str, str]]:
-    """Sets the dialog's timer for a 2xx that we send and returns the headers for it. `most`: seconds, 0 for no timer of
-    our own. The interval is never raised, and never lowered under what they call their minimum."""
+def grant(dialog: Dialog, request: Request, now: float) -> list[tuple[str, str]]:
+    """Sets the dialog's timer for a 2xx that we send and returns the headers for it. The interval is never raised, and
+    never lowered under what they call their minimum."""
+    most = dialog.longest_interval
     asked = requested(request)
     supports = "timer" in request.headers.tokens("Supported") | request.headers.tokens("Require")
     dialog.is_timer_agreed = asked is not None or (supports and most > 0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from bridge.sip import response, timers
+from bridge.sip import early, response, timers
 from bridge.sip.core import Core, merged_key, server_key
 from bridge.sip.dialog import ALLOW, Dialog, PendingRequest, Phase, contact_value, without_tag
 from bridge.sip.events import Accepted, Body, Confirmed, EndReason, Flow, IncomingCall, Information, Reoffer
@@ -17,8 +17,8 @@ METHODS = frozenset({"INVITE", "ACK", "BYE", "CANCEL", "OPTIONS", "UPDATE", "INF
 FOREIGN = {"REGISTER": 405, "MESSAGE": 405, "PUBLISH": 405, "SUBSCRIBE": 489, "NOTIFY": 489, "REFER": 603}
 "Methods we know and do not serve."
 SUPPORTED = frozenset({"siprec", "timer", "100rel"})
-"""Option tags that a peer may require. 100rel: we answer without a provisional response, so there is nothing to
-acknowledge (RFC 3262 section 3 asks for reliability of those only)."""
+"""Option tags that a peer may require. 100rel: without a provisional response there is nothing to acknowledge (RFC 3262
+section 3 asks for reliability of those only); one that is sent is sent reliably."""
 BODIES = ("application/sdp", "multipart/mixed", "application/rs-metadata", "application/rs-metadata+xml")
 "Accepted types of an INVITE's or UPDATE's body."
 CAPABILITIES = [
@@ -112,6 +112,7 @@ class Uas:
             route_set=request.headers.values("Record-Route"),
             remote_cseq=request.cseq,
             peer_allows_update="update" in request.headers.tokens("Allow"),
+            longest_interval=core.identity.session_expires,
         )
         transaction = core.add_server(server_key(request), request, flow)
         dialog.pending = PendingRequest(request, transaction)
@@ -191,7 +192,7 @@ class Uas:
         elif request.method in ("INVITE", "UPDATE"):
             self._receive_offer(dialog, request, transaction, now)
         elif request.method == "PRACK":
-            core.respond(dialog, request, transaction, 481, now)  # nothing of ours waits for one
+            early.receive_prack(core, dialog, request, transaction, now)
         else:
             core.respond(
                 dialog, request, transaction, 200, now, headers=CAPABILITIES if request.method == "OPTIONS" else []
@@ -200,11 +201,14 @@ class Uas:
                 core.events.append(Information(dialog.id, request))
 
     def _receive_offer(self, dialog: Dialog, request: Request, transaction: ServerTransaction, now: float) -> None:
-        if refusal := glare(dialog) or timers.too_small(request):
+        if refusal := glare(dialog, request) or timers.too_small(request):
             status, headers = refusal
             self._core.respond(dialog, request, transaction, status, now, headers=headers)
             return
-        dialog.pending = PendingRequest(request, transaction)
+        if dialog.phase is Phase.INVITED:
+            dialog.early = PendingRequest(request, transaction)
+        else:
+            dialog.pending = PendingRequest(request, transaction)
         if request.method == "UPDATE" and not request.body:
             self.accept(dialog, None, now, is_told=True)  # refreshes target and timer, nothing to decide (RFC 4028 7.4)
             return
@@ -214,23 +218,27 @@ class Uas:
     # -- answers -------------------------------------------------------------------------------------------------
 
     def accept(
-        self, dialog: Dialog, body: Body | None, now: float, *, contact_params: str = "", is_told: bool = False
-    ) -> None:
+        self, dialog: Dialog, body: Body | None, now: float, *, contact_params: str = "",
+        session_expires: int | None = None, is_told: bool = False,
+    ) -> None:  # fmt: skip
         """200 to what is pending, if anything still is. `is_told`: without `Accepted`."""
-        pending, dialog.pending = dialog.pending, None
+        dialog.longest_interval = dialog.longest_interval if session_expires is None else session_expires
+        pending = dialog.take_pending()
         if pending is None:
             return
         core, request, transaction = self._core, pending.request, pending.transaction
-        is_initial = dialog.phase is Phase.INVITED
+        is_initial = dialog.phase is Phase.INVITED and request.method == "INVITE"
         if is_initial:
-            scheme = "sips" if scheme_of(request.uri) == "sips" else "sip"
-            dialog.contact = contact_value(dialog.flow, contact_params, scheme=scheme)
+            early.own_contact(dialog, request, contact_params)
             dialog.move(Phase.ANSWERED)
+            dialog.unconfirmed = dialog.rings_until = None
+            body = None if dialog.is_answered_early else body
         else:
             dialog.refresh_target(request)
         dialog.last_body = body or dialog.last_body
         headers = [("Contact", dialog.contact), ("Allow", ALLOW), ("Supported", "timer, siprec")]
-        headers += timers.grant(dialog, request, core.identity.session_expires, now)
+        if dialog.phase is not Phase.INVITED:  # the INVITE's 2xx says what the timer is
+            headers += timers.grant(dialog, request, now)
         data = core.respond(dialog, request, transaction, 200, now, headers=headers, body=body)
         if request.method == "INVITE":
             has_offer = body is not None and not request.body
@@ -240,10 +248,12 @@ class Uas:
             core.events.append(Accepted(dialog.id, is_initial))
 
 
-def glare(dialog: Dialog) -> tuple[int, list[tuple[str, str]]] | None:
+def glare(dialog: Dialog, request: Request) -> tuple[int, list[tuple[str, str]]] | None:
     """Offers that cross (RFC 3261 14.2, RFC 3311 5.2)."""
     if dialog.phase in (Phase.ENDING, Phase.ENDED):
         return 481, []
+    if dialog.phase is Phase.INVITED and request.method == "UPDATE" and dialog.early is None:
+        return None if dialog.is_answered_early or not request.body else (500, [RETRY_SOON])
     if dialog.pending is not None:
         return 500, [RETRY_SOON]
     if dialog.own_invite is not None or (dialog.unacknowledged is not None and dialog.unacknowledged.has_offer):

@@ -424,3 +424,12 @@ def test_a_shorter_hangover_holds_for_the_silence_that_runs() -> None:
     assert line.hear(0.6, dbfs=-65) == []
     line.gates.adjust(line.row, replace(SPEECH, hangover_ms=400), line.position)
     assert kinds(line.hear(0.04, dbfs=-65)) == [Cause.SILENCE]
+
+
+def test_a_hold_signalled_in_the_hangover_begins_when_it_was_signalled_though_less_was_sent() -> None:
+    line = Line(SPEECH)
+    line.speak(1.0)
+    line.hear(0.5, dbfs=-60)
+    (change,) = line.signal(Cause.HOLD, True)
+    assert change.position < line.position - SECOND // 5
+    assert change.signalled_at == line.position

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from bridge.config import TrunkSettings
 from bridge.errors import CapacityError, InvalidState
 from bridge.ingress.contract import CallControl, CallOffer, LegOffer, MediaOffer
 
@@ -60,7 +61,6 @@ class FakeCall:
         self.seats = [FakeLeg(n, leg) for n, leg in enumerate(offer.legs, 1)]
         self.answered_at: float | None = None
         self.reason = ""
-        self.answer = "sendrecv"
 
     @property
     def legs(self) -> Sequence[FakeLeg]:
@@ -82,6 +82,7 @@ class FakeHost:
 
     def __init__(self, room: int = 100) -> None:
         self.room = room
+        self.trunk_settings = TrunkSettings()
         self.calls: list[FakeCall] = []
 
     @property
@@ -93,6 +94,9 @@ class FakeHost:
             raise CapacityError("full")
         self.calls.append(FakeCall(f"call{len(self.calls) + 1}", offer, control))
         return self.calls[-1]
+
+    def trunk(self, offer: CallOffer) -> TrunkSettings:
+        return self.trunk_settings
 
     def find_call(self, correlation: str, value: str) -> FakeCall | None:
         assert correlation == "call"

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from bridge.config import ServiceSettings, Settings, SipSettings
+from bridge.config import ServiceSettings, Settings, SipSettings, TrunkSettings
 from bridge.errors import CapacityError, InvalidState
 from bridge.ingress.contract import CallControl, CallOffer, LegOffer, MediaOffer
 from bridge.ingress.sip import SipIngress, make_sip_ingress
@@ -67,7 +67,6 @@ class FakeCall:
     legs: list[FakeLeg]
     answers: list[float] = field(default_factory=list)
     reasons: list[str] = field(default_factory=list)
-    answer: str = "sendrecv"
 
     def answered(self, now: float) -> None:
         self.answers.append(now)
@@ -94,14 +93,17 @@ class FakeHost:
         self.calls: list[FakeCall] = []
         self.is_accepting = True
         self.room = room
-        self.answer = "sendrecv"
+        self.trunk_settings = TrunkSettings()
 
     def open_call(self, offer: CallOffer, control: CallControl, now: float) -> FakeCall:
         if len(self.calls) >= self.room:
             raise CapacityError("full", retry_after=7)
         legs = [make_leg(leg, n) for n, leg in enumerate(offer.legs)]
-        self.calls.append(FakeCall(str(len(self.calls)), offer, control, legs, answer=self.answer))
+        self.calls.append(FakeCall(str(len(self.calls)), offer, control, legs))
         return self.calls[-1]
+
+    def trunk(self, offer: CallOffer) -> TrunkSettings:
+        return self.trunk_settings
 
     def find_call(self, correlation: str, value: str) -> FakeCall | None:
         return next((c for c in self.calls if c.offer.correlation.get(correlation) == value and not c.reasons), None)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from bridge.config import TrunkSettings
 from bridge.errors import ConfigError
 from bridge.ingress.sip import make_sip_ingress
 from bridge.metrics import Metrics
@@ -186,7 +187,7 @@ async def test_the_service_hangs_up_with_a_bye() -> None:
 
 async def test_recvonly_is_answered_where_configured() -> None:
     host = FakeHost()
-    host.answer = "recvonly"
+    host.trunk_settings = TrunkSettings(answer="recvonly")
     async with served(host) as (ingress, client):
         await call(client, ingress)
         answered = await client.wait_for(Answered)

@@ -102,3 +102,15 @@ def test_an_ipv4_peer_of_an_ipv6_socket_is_known_by_its_own_address_and_can_be_a
         pair.rtcp.sendto(b"report", target_of(pair.rtcp, batch.sources[0]))
         assert peer.recv(100) == b"report"
     sockets.close()
+
+
+def test_what_came_before_a_leg_began_is_not_heard(sockets: MediaSockets) -> None:
+    pair = sockets.open_pair()
+    for n in range(400):
+        send(pair.port, b"early" * 30)
+        send(pair.port + 1, b"%d" % n)
+    sockets.attach(pair, 1)
+    send(pair.port, b"now")
+    time.sleep(0.02)
+    assert [batch.lengths for batch in sockets.read()] == [[3]]
+    sockets.close()

@@ -120,6 +120,16 @@ class Churn:
         for call in (await self._ask("GET", "/v1/calls") or {}).get("calls", []):
             await self._ask("DELETE", f"/v1/calls/{call['id']}")
 
+    async def gauges(self) -> dict[str, float]:
+        """What the service says it holds, by metric."""
+
+        def ask() -> str:
+            with urllib.request.urlopen(f"{self.running.http}/metrics", timeout=HTTP_TIMEOUT) as response:
+                return str(response.read().decode())
+
+        lines = [line.split() for line in (await asyncio.to_thread(ask)).splitlines() if "{" not in line]
+        return {line[0].removeprefix("callbridge_"): float(line[1]) for line in lines if line[0].startswith("callb")}
+
     async def status(self) -> dict[str, Any]:
         return dict(await self._ask("GET", "/v1/status") or {})
 

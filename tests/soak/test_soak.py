@@ -30,6 +30,7 @@ SECONDS = float(os.environ.get("SOAK_SECONDS", "1800"))
 RATE = float(os.environ.get("SOAK_RATE", "10"))
 SEED = int(os.environ.get("SOAK_SEED", "0")) or random.SystemRandom().getrandbits(30)
 KILLS = 20
+HELD = ("sip_dialogs", "sip_transactions", "rtp_ports")  # transactions linger for 32 s
 SETTLE = 60.0  # s for the last words, for Redis to take what waited, and for closed sockets to go
 KEEP_S = 10  # of the spool: what is kept for healing must be small against what would be a leak
 WARM_UP = 3  # tenths of the run, after which memory must be flat
@@ -105,13 +106,16 @@ def all_stored(redis: RedisServer, running: Running) -> Streams:
         time.sleep(0.5)
 
 
-async def settle(churn: Churn, pid: int, files_before: int | None = None) -> dict[str, int]:
+async def settle(
+    churn: Churn, pid: int, files_before: int | None = None, tasks_before: float | None = None
+) -> dict[str, float]:
     """What is left of all that was, once it had time to go."""
     await churn.end_all()
     deadline = monotonic() + SETTLE
     while True:
-        status = await churn.status()
-        left = {"calls": status.get("calls", -1), "legs": status.get("legs", -1)}
+        gauges = await churn.gauges()
+        left = {name: gauges[name] for name in ("calls_running", "legs", *HELD)}
+        left["tasks"] = 0 if tasks_before is None else max(gauges["tasks"] - tasks_before, 0)
         left["open files"] = 0 if files_before is None else max(open_files(pid) - files_before, 0)
         if not any(left.values()) or monotonic() > deadline:
             return left
@@ -144,8 +148,9 @@ def test_calls_with_chaos_on_all_sides_leave_every_invariant_standing(tmp_path: 
         asyncio.run(settle(churn, pid))
         time.sleep(1.5)  # sockets that are being closed
         files_before, threads_before = open_files(pid), threads(pid)
+        tasks_before = asyncio.run(churn.gauges())["tasks"]
         samples = asyncio.run(live(running, redis, stood_in, churn))
-        left = asyncio.run(settle(churn, pid, files_before))
+        left = asyncio.run(settle(churn, pid, files_before, tasks_before))
         streams = all_stored(redis, running)
         connections = [c for provider in stood_in.values() for c in provider.connections()]
         table = check(streams, connections, legs=legs_of(running.log_lines()))
@@ -153,7 +158,9 @@ def test_calls_with_chaos_on_all_sides_leave_every_invariant_standing(tmp_path: 
         tenths = samples.tenths()
         early, late = tenths[WARM_UP], tenths[-1]
         table["every call that began has ended"].see(streams.ended == len(streams.shared), f"{streams.ended}")
-        table["no call, leg or open file is left"].see(not any(left.values()), str(left))
+        table["no call, leg, dialog, transaction, port, task or open file is left"].see(
+            not any(left.values()), str(left)
+        )
         table["no thread is left"].see(threads(pid) <= threads_before + 4, f"{threads_before} to {threads(pid)}")
         allowed = early * (1 + GROWTH) + GROWTH_BYTES
         table["resident memory is flat"].see(late <= allowed, f"{early >> 20} MB to {late >> 20} MB")
