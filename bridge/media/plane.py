@@ -40,6 +40,7 @@ FORGET_AFTER = 0.2  # s of absence after which the detectors start afresh
 HEARD_SHARE = 0.66  # of all legs that a tick hears a frame of; 0.625 is what comes in
 HEARD_AT_LEAST = 32  # legs; below that spreading them saves nothing
 FAR_BEHIND = 3 * FRAME  # 96 ms: such a leg is heard whatever it costs
+AHEAD_OF_EARS = 2 * FRAME  # 64 ms that leave through an open gate before they are heard: waiting would make words late
 HEARD_PER_TICK = 12  # frames (0.38 s) of one leg that a tick may catch up with after a burst
 
 
@@ -463,8 +464,8 @@ class Plane:
         return position
 
     def _send_chunks(self) -> None:
-        heard = np.minimum(self._hearing.reached, self.lanes.position)
-        waiting = np.minimum(heard, self.gates.send_to) - self._sent_to  # the hangover's silence waits for its verdict
+        ready = np.minimum(self._hearing.reached + AHEAD_OF_EARS, self.lanes.position)
+        waiting = np.minimum(ready, self.gates.send_to) - self._sent_to  # the hangover's silence waits for its verdict
         for row in np.flatnonzero(self._is_live & self.gates.is_open & (waiting >= self._chunk)):
             due = int(waiting[row]) // self._chunk * self._chunk
             self._send(self._track(int(row)), int(self._sent_to[row]) + due)
