@@ -18,6 +18,8 @@ from bridge.errors import MalformedPacket, SdpError
 
 REBUILD_AFTER = 20  # packets in a row that failed: 0.4 s at 20 ms
 REBUILD_QUIET = 0.4  # s without one good packet: a stranger's junk between good packets never leads to a rebuild
+SHORTEST_BYTES, LONGEST_BYTES = 16, 1500  # of a packet: header and authentication tag; what pylibsrtp takes
+LAST_HEADER = b"\x80\x00\xff\xff\x00\x00\x00\x00"  # RTP, the last sequence number there is
 LONGEST_LIFETIME = 1 << 48  # packets under one key (RFC 3711 section 9.2)
 _CRYPTO = re.compile(r"([0-9]{1,9})[ \t]+([A-Za-z0-9_]+)[ \t]+(\S+)(?:[ \t]+(\S.*))?")
 _LIFETIME = re.compile(r"(2\^)?([0-9]{1,15})")
@@ -182,6 +184,10 @@ class SrtpReceiver:
 
     def _open_anew(self, data: bytes, now: float, method: str) -> bytes:
         self._failed_in_a_row += 1
+        if method == "unprotect" and self._failed_in_a_row % REBUILD_AFTER == 1:
+            plain = self._open_rolled_over(data)
+            if plain is not None:
+                return plain
         if self._failed_in_a_row > REBUILD_AFTER and now - self._last_good >= REBUILD_QUIET:
             session = _open_session(self._keys, "SSRC_ANY_INBOUND")
             plain = _attempt(session, method, data)
@@ -191,6 +197,19 @@ class SrtpReceiver:
                 return plain
         self.failures += 1
         raise MalformedPacket("SRTP: not authentic, or replayed")
+
+    def _open_rolled_over(self, data: bytes) -> bytes | None:
+        """A stream that is first heard behind the wrap of its sequence number has rolled over once (RFC 3711 section
+        3.3.1), which libsrtp cannot be told. A packet made under the peer's own key, just before the wrap, leads it
+        there; the receiver's context is only touched once `data` has proved authentic so."""
+        if not SHORTEST_BYTES <= len(data) <= LONGEST_BYTES or data[2] & 0x80:
+            return None
+        before = _open_session(self._keys, "SSRC_ANY_OUTBOUND").protect(LAST_HEADER + data[8:12])
+        trial = _open_session(self._keys, "SSRC_ANY_INBOUND")
+        if _attempt(trial, "unprotect", before) is None or _attempt(trial, "unprotect", data) is None:
+            return None
+        _attempt(self._session, "unprotect", before)
+        return _attempt(self._session, "unprotect", data)
 
 
 def _attempt(session: Any, method: str, data: bytes) -> bytes | None:

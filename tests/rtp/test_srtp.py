@@ -243,3 +243,35 @@ def test_any_junk_is_malformed(junk: list[bytes]) -> None:
         for unprotect in (receiver.unprotect, receiver.unprotect_rtcp):
             with pytest.raises(MalformedPacket):
                 unprotect(data, n * 1.0)
+
+
+# -- behind the wrap of the sequence number ---------------------------------------------------------------------------
+
+
+@EACH_SUITE
+def test_a_stream_that_is_first_heard_behind_its_wrap_is_heard_at_once(suite: str) -> None:
+    sender, receiver = SrtpSender(keys(suite)), SrtpReceiver(keys(suite))
+    sent = [(n, sender.protect(packet(n))) for n in range(65530, 65536 + 40)]
+    for n, data in sent[12:]:
+        assert receiver.unprotect(data, n * PTIME) == packet(n)
+    assert receiver.failures == 0
+    with pytest.raises(MalformedPacket):
+        receiver.unprotect(sent[12][1], 9e9)
+
+
+def test_another_stream_of_the_same_peer_keeps_its_count() -> None:
+    sender, receiver = SrtpSender(keys()), SrtpReceiver(keys())
+    for n in range(65500, 65536 + 40):
+        receiver.unprotect(sender.protect(packet(n, ssrc=1)), 1.0)
+    late = [sender.protect(packet(n, ssrc=2)) for n in range(65535, 65536 + 10)][5:]
+    assert receiver.unprotect(late[0], 2.0)
+    assert receiver.unprotect(sender.protect(packet(65536 + 40, ssrc=1)), 2.0)
+
+
+def test_junk_does_not_lead_a_context_astray() -> None:
+    sender, receiver = SrtpSender(keys()), SrtpReceiver(keys())
+    stranger = SrtpSender(keys(seed=2))
+    for n in range(100):
+        with pytest.raises(MalformedPacket):
+            receiver.unprotect(stranger.protect(packet(n)), n * 0.001)
+    assert receiver.unprotect(sender.protect(packet(7)), 1.0) == packet(7)
