@@ -40,8 +40,8 @@ class Encoder(Protocol):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Codec:
-    """A payload format. One per file, listed in `rtpcodecs.CODECS` by upper-case SDP encoding name. Equal to itself only,
-    so it can be a key."""
+    """A payload format. One per file, listed in `rtpcodecs.CODECS` by upper-case SDP encoding name. Equal to none but
+    itself, so it can be a key."""
 
     name: str
     "SDP encoding name, upper case: PCMU, G722, OPUS, ..."
