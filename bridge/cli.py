@@ -7,9 +7,9 @@ import dataclasses
 import os
 import signal
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
 
@@ -28,6 +28,8 @@ ConfigFile = Annotated[
     typer.Option("--config", "-c", help="TOML file; else ./callbridge.toml, /etc/callbridge/callbridge.toml."),
 ]
 FAILED, WRONG_USAGE = 1, 2
+Source = TypeVar("Source")
+Parsed = TypeVar("Parsed")
 
 
 def run() -> None:
@@ -56,15 +58,15 @@ def _run_loop(main: Coroutine[Any, Any, None]) -> None:
     uvloop.run(main)
 
 
-def _checked(config: Path | None) -> Settings:
-    """Settings in which nothing is wrong that can be known without I/O. Raises ConfigError with all problems."""
-    from bridge.preflight import check_settings
-
-    tables, problems = read_tables(config, os.environ)
-    settings = check_settings(tables, problems)
-    if problems:
-        raise ConfigError(problems)
-    return settings
+def collect(problems: list[str], parse: Callable[[Source], Parsed], sources: Iterable[Source]) -> list[Parsed]:
+    """What `parse` makes of each source; of those with which it cannot, `problems` gets what is wrong."""
+    found: list[Parsed] = []
+    for source in sources:
+        try:
+            found.append(parse(source))
+        except ConfigError as error:
+            problems += error.problems
+    return found
 
 
 @app.callback(invoke_without_command=True)
@@ -185,12 +187,17 @@ def emulate(
 
     log.configure(LogSettings())  # to stderr: stdout is for the address alone
 
+    problems: list[str] = []
     if provider not in ("deepgram", "soniox"):
-        raise ConfigError([f"emulate: there is no stand-in for {provider}; known: deepgram, soniox"])
+        problems.append(f"emulate: there is no stand-in for {provider}; known: deepgram, soniox")
     if recogniser not in ("match", "scripted", "none", "pocketsphinx"):
-        raise ConfigError([f"--recogniser {recogniser}: must be match, scripted, none or pocketsphinx"])
+        problems.append(f"--recogniser {recogniser}: must be match, scripted, none or pocketsphinx")
     if finalize not in ("always", "buffered", "never"):
-        raise ConfigError([f"--finalize {finalize}: must be always, buffered or never"])
+        problems.append(f"--finalize {finalize}: must be always, buffered or never")
+    faults = collect(problems, Fault.parse, fault or ())
+    problems += [f"--library {folder}: no such folder" for folder in library or () if not folder.is_dir()]
+    if problems:
+        raise ConfigError(problems)
     options = EmulatorOptions(
         provider=provider,  # type: ignore[arg-type]  # all checked above
         host=host,
@@ -203,7 +210,7 @@ def emulate(
         throttle=throttle,
         concurrency=concurrency,
         cadence=cadence,
-        faults=tuple(Fault.parse(text) for text in fault or ()),
+        faults=tuple(faults),
         log=log_file,
     )
     try:
@@ -222,11 +229,20 @@ def replay(
 ) -> None:
     """Run recordings through the same media plane and provider as live calls; nothing is published."""
     from bridge import log
+    from bridge.preflight import check_settings
     from bridge.replay.command import run_replay
+    from bridge.replay.recordings import load
+    from bridge.replay.score import labels_of
 
-    settings = _checked(config)
+    tables, problems = read_tables(config, os.environ)
+    settings = check_settings(tables, problems)
+    recordings = collect(problems, load, files)
+    known = collect(problems, labels_of, [labels] if labels is not None else [])
+    if problems:
+        raise ConfigError(problems)
     log.configure(dataclasses.replace(settings.log, level="warning"))  # words are what is asked for
-    _run_loop(run_replay(files, settings, labels=labels, speed=speed, as_json=as_json, tell=typer.echo))
+    scored = known[0] if known else None
+    _run_loop(run_replay(recordings, settings, labels=scored, speed=speed, as_json=as_json, tell=typer.echo))
 
 
 @app.command()
@@ -238,11 +254,17 @@ def tail(
     config: ConfigFile = None,
 ) -> None:
     """Follow transcripts from Redis, one line a turn."""
-    from bridge import report
+    from bridge import log, report
+    from bridge.net.redis_link import Address
     from bridge.subscribe import follow, replay
 
-    redis = _parsed(config).redis
+    settings = _parsed(config)
+    redis = settings.redis
+    log.configure(settings.log)  # to stderr: stdout is for events alone
     where: dict[str, Any] = {"prefix": redis.prefix, "partitions": redis.partitions}
+
+    if not as_json:
+        typer.echo(f"callbridge: following {Address.parse(redis.url).shown}", err=True)
 
     async def main() -> None:
         found = replay(redis.url, call, **where) if call else follow(redis.url, from_start=from_start, **where)
@@ -262,9 +284,8 @@ def report_call(
     config: ConfigFile = None,
 ) -> None:
     """Ledger, lanes and transcript of one call, from Redis."""
-    from redis.exceptions import RedisError
-
     from bridge import report
+    from bridge.net.redis_link import FAULTS
     from bridge.web.report_html import as_html
 
     settings = _parsed(config)
@@ -280,7 +301,7 @@ def report_call(
     async def main() -> None:
         try:
             found = await report.read(redis.url, call, prefix=redis.prefix, partitions=redis.partitions)
-        except (RedisError, OSError) as error:
+        except FAULTS as error:
             raise SinkError(f"redis.url: not reachable: {type(error).__name__}") from None
         if found is None:
             typer.echo(f"callbridge: no call {call} in Redis", err=True)

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
-from redis.exceptions import RedisError
-
 from bridge.config import RedisSettings
 from bridge.errors import SinkError
-from bridge.net.redis_link import Address
+from bridge.net.redis_link import FAULTS, Address
 from bridge.publish.events import Published, parse, rfc3339
 from bridge.publish.keys import Keys
 
@@ -48,7 +46,7 @@ class History:
         while True:
             try:
                 page = await self._client.xrange(key, start, "+", PAGE)
-            except (TimeoutError, RedisError, OSError) as error:
+            except FAULTS as error:
                 raise SinkError(f"redis: {type(error).__name__}") from error
             for entry, flat in page:
                 try:
@@ -65,7 +63,7 @@ class History:
         for partition in range(self._keys.partitions):
             try:
                 found += await self._client.zrevrange(self._keys.calls(partition), 0, limit - 1, withscores=True)
-            except (TimeoutError, RedisError, OSError) as error:
+            except FAULTS as error:
                 raise SinkError(f"redis: {type(error).__name__}") from error
         found.sort(key=lambda entry: -entry[1])
         return [{"id": call, "since": rfc3339(int(started))} for call, started in found[:limit]]

@@ -9,20 +9,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from redis.exceptions import RedisError
-
 from bridge.config import Settings, parse
-from bridge.errors import ConfigError
+from bridge.errors import ConfigError, SinkError
 from bridge.ingress.sip_screen import networks, server_tls
 from bridge.net.redis_link import Address
 from bridge.net.sip_transports import parse_listen as parse_sip_listen
 from bridge.net.spool_files import default_root
 from bridge.plans import unknown_codecs
 from bridge.publish.redact import Redactor
+from bridge.sinks.redis_streams import RedisStreams
 from bridge.transcription import check_routes, check_stt, provider_settings
 from bridge.web.server import parse_listen as parse_http_listen
 
-REDIS_TIMEOUT = 3.0  # s
+REDIS_TIMEOUT = 4.0  # s; more than one connection may take
+NOBODY = "-"  # no call has this id
 PROVIDER_TIMEOUT = 10.0  # s
 
 
@@ -129,18 +129,26 @@ def _try_bind(host: str, port: int, what: str, kind: int) -> str:
 
 
 async def _redis(settings: Settings) -> list[str]:
+    """Whether events could be written there now: found, let in, no replica, with the rights that it takes."""
     try:
-        address = Address.parse(settings.redis.url)
+        sink = RedisStreams(settings.redis)
     except ConfigError:
         return []  # `check_settings` tells it
-    client = address.client(socket_timeout=REDIS_TIMEOUT, socket_connect_timeout=REDIS_TIMEOUT)
+    reasons: dict[str, None] = {}
     try:
-        await client.ping()
-    except (TimeoutError, RedisError, OSError) as error:
-        return [f"redis.url: not reachable: {type(error).__name__}"]
+        async with asyncio.timeout(REDIS_TIMEOUT):
+            for partition in range(sink.partitions):
+                try:
+                    await sink.positions(partition, [NOBODY])
+                    if policy := await sink.eviction(partition):
+                        reasons[f"maxmemory-policy {policy} can take events away; noeviction is wanted"] = None
+                except SinkError as error:
+                    reasons[str(error)] = None
+    except TimeoutError:
+        reasons["no answer in time"] = None
     finally:
-        await client.aclose()
-    return []
+        await sink.close()
+    return [f"redis.url: {Address.parse(settings.redis.url).shown}: {reason}" for reason in reasons]
 
 
 async def _provider(settings: Settings) -> list[str]:

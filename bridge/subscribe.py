@@ -16,12 +16,11 @@ from types import TracebackType
 from typing import Any, Self
 
 import structlog
-from redis.exceptions import ClusterError, ReadOnlyError, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.exceptions import ResponseError
 
 from bridge import clock
-from bridge.net.redis_link import Address, close_client
+from bridge.net.redis_link import FAULTS, Address, close_client, is_passing
 from bridge.publish.events import CALL_ENDED, Published, parse
 from bridge.publish.keys import Keys
 
@@ -31,7 +30,15 @@ REMEMBERED = 100_000  # (call, seq) pairs; a redelivery of what this consumer di
 BACKOFF_MAX = 5.0  # s between attempts while Redis is away
 
 log = structlog.get_logger()
-_Away = (RedisConnectionError, RedisTimeoutError, ReadOnlyError, ClusterError, OSError)
+
+
+async def _wait_out(error: Exception, backoff: float) -> float:
+    """Sleeps where time will help; answers how long to sleep the next time. Raises `error` where it will not."""
+    if not is_passing(error):
+        raise error
+    log.warning("redis_away", reason=type(error).__name__)
+    await asyncio.sleep(backoff)
+    return min(2 * backoff, BACKOFF_MAX)
 
 
 def _published(entry: bytes, fields: Mapping[bytes, bytes], *, redelivered: bool = False) -> Published | None:
@@ -133,14 +140,11 @@ class Subscription:
             try:
                 await self._fetch()
                 backoff = 0.1
-            except _Away as error:
-                log.warning("redis_away", reason=type(error).__name__)
-                await asyncio.sleep(backoff)
-                backoff = min(2 * backoff, BACKOFF_MAX)
-            except ResponseError as error:
-                if "NOGROUP" not in str(error):
-                    raise
-                self._is_grouped, self._start = False, "0"  # Redis was emptied: make the group again
+            except FAULTS as error:
+                if "NOGROUP" in str(error):
+                    self._is_grouped, self._start = False, "0"  # Redis was emptied: make the group again
+                    continue
+                backoff = await _wait_out(error, backoff)
         raise StopAsyncIteration
 
     async def ack(self, event: Published) -> bool:
@@ -154,9 +158,8 @@ class Subscription:
         while True:
             try:
                 return bool(await self._reader.client.xack(stream, self._group, event.entry))
-            except _Away:
-                await asyncio.sleep(backoff)
-                backoff = min(2 * backoff, BACKOFF_MAX)
+            except FAULTS as error:
+                backoff = await _wait_out(error, backoff)
 
     async def close(self) -> None:
         """The event in hand is not acknowledged."""
@@ -275,10 +278,8 @@ async def follow(
                     after[stream] = newest[0][0].decode() if newest else "0"
                 found = await reader.read(after, count, None)
                 backoff = 0.1
-            except _Away as error:
-                log.warning("redis_away", reason=type(error).__name__)
-                await asyncio.sleep(backoff)
-                backoff = min(2 * backoff, BACKOFF_MAX)
+            except FAULTS as error:
+                backoff = await _wait_out(error, backoff)
                 continue
             for stream, entries in found:
                 for entry, fields in entries:
@@ -303,11 +304,10 @@ async def replay(
             try:
                 found = await reader.read_now({stream: after}, 500, None, BLOCK_MS if wait else None)
                 backoff = 0.1
-            except _Away:
+            except FAULTS as error:
                 if not wait:
                     raise
-                await asyncio.sleep(backoff)
-                backoff = min(2 * backoff, BACKOFF_MAX)
+                backoff = await _wait_out(error, backoff)
                 continue
             entries = found[0][1] if found else []
             if not entries and not wait:

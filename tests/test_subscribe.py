@@ -7,12 +7,14 @@ from typing import Any
 
 import pytest
 import redis
+import structlog
+from redis.exceptions import ResponseError
 
 from bridge.publish import events
 from bridge.publish.events import Event, Published, fields
 from bridge.publish.keys import Keys
 from bridge.subscribe import follow, replay, subscribe
-from tests.redis_server import RedisServer
+from tests.redis_server import RedisServer, free_port
 
 AT_MS = 1_790_000_000_000
 
@@ -206,3 +208,80 @@ def test_entries_are_plain_fields_for_any_client(redis_server: RedisServer) -> N
     assert entry["v"] == "1"
     assert entry["seq"] == "1"
     assert json.loads(entry["data"])["ingress"] == "sip"
+
+
+async def test_a_subscriber_outlives_a_cluster_of_which_no_node_is_there() -> None:
+    url = f"redis+cluster://127.0.0.1:{free_port()}"
+    with structlog.testing.capture_logs() as logs:
+        for reading in (anext(subscribe(url, group="g", consumer="a")), anext(follow(url)), anext(replay(url, "c"))):
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.5):
+                    await reading
+    assert {line["event"] for line in logs} == {"redis_away"}
+
+
+async def demote(client: redis.Redis, old: RedisServer, new: RedisServer) -> None:
+    """What a sentinel does to a master that it has replaced; whoever waits for an entry there is told off."""
+    client.replicaof("127.0.0.1", str(new.port))
+
+
+async def refuse_writes(client: redis.Redis, old: RedisServer, new: RedisServer) -> None:
+    """The README's `min-replicas-to-write`, with nobody there who could confirm."""
+    client.config_set("min-replicas-to-write", "1")
+
+
+async def fill_up(client: redis.Redis, old: RedisServer, new: RedisServer) -> None:
+    client.config_set("maxmemory", "1")
+
+
+@pytest.mark.parametrize("trouble", [demote, refuse_writes, fill_up])
+async def test_a_subscriber_outlives_a_redis_that_will_not_do_it_for_now(
+    redis_server: RedisServer, trouble: Any
+) -> None:
+    got: list[int] = []
+
+    async def consume() -> None:
+        async with subscribe(redis_server.url, group="g", consumer="a", claim_after=0.2) as subscription:
+            async for event in subscription:
+                got.append(event.seq)
+                if len(got) == 6:
+                    return
+
+    with RedisServer() as other, redis_server.client() as client:
+        write(redis_server, 1, 3)
+        async with asyncio.timeout(30), asyncio.TaskGroup() as tasks:
+            tasks.create_task(consume())
+            while len(got) < 3:  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+            await asyncio.sleep(0.2)  # it waits for the next entry now
+            await trouble(client, redis_server, other)
+            await asyncio.sleep(1.5)
+            client.replicaof("NO", "ONE")
+            client.config_set("min-replicas-to-write", "0")
+            client.config_set("maxmemory", "0")
+            if not client.exists("callbridge:events"):  # a replica takes over its master's emptiness
+                got.clear()
+                got += [1, 2, 3]
+            write_more(redis_server, 4, 6)
+    assert sorted(got) == [1, 2, 3, 4, 5, 6]
+
+
+def write_more(server: RedisServer, first: int, last: int) -> None:
+    """To the call that `write` began."""
+    with server.client() as client:
+        for seq in range(first, last + 1):
+            client.xadd("callbridge:events", fields(event("c0", seq, 99), seq, "test"))
+
+
+@pytest.mark.parametrize("trouble", ["WRONGTYPE", "NOPERM"])
+async def test_what_time_will_not_heal_is_raised(redis_server: RedisServer, trouble: str) -> None:
+    url = redis_server.url
+    with redis_server.client() as client:
+        if trouble == "WRONGTYPE":
+            client.set("callbridge:events", "text")
+        else:
+            client.execute_command("ACL", "SETUSER", "poor", "on", ">pass", "~*", "+@connection")
+            url = f"redis://poor:pass@127.0.0.1:{redis_server.port}/0"
+    with pytest.raises(ResponseError):
+        async with asyncio.timeout(20):
+            await anext(subscribe(url, group="g", consumer="a"))

@@ -16,6 +16,7 @@ from bridge.caller.sip_client import Events, SipClient, Target
 from bridge.clock import monotonic, unix_ms
 from bridge.errors import BridgeError, ConfigError, SdpError
 from bridge.sip.events import Answered, Body, Ended, Event, Refused, Reoffer
+from bridge.sip.uac import NOBODY
 
 BYE_TIMEOUT = 35.0  # s; a BYE is given up after 64 * T1 = 32 s (RFC 3261 section 17.1.2.2)
 GLARE_WAIT = 2.5  # s; the caller's wait after a 491 is 2.1 to 4 s (RFC 3261 section 14.1)
@@ -153,6 +154,10 @@ class PlacedCall:
                     return
                 case Refused(status=status, reason=reason):
                     self._over()
+                    if reason == NOBODY:
+                        raise CallFailed(
+                            f"nobody answers at {self._options.target}: is anything listening there?", status
+                        )
                     raise CallFailed(f"refused: {status} {reason}".rstrip(), status)
                 case Ended(reason=why):
                     self._over()

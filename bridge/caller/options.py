@@ -14,6 +14,7 @@ import numpy as np
 from bridge.caller.audio import Samples, load, resample
 from bridge.caller.offer import HoldForm
 from bridge.caller.rtp_schedule import Faults, Mute, MuteKind
+from bridge.caller.sip_client import Target
 from bridge.errors import ConfigError
 from rtpcodecs import CODECS
 from rtpcodecs.contract import Codec
@@ -167,6 +168,7 @@ def build(
 ) -> CallOptions:
     """Options from the texts of a command line. Raises ConfigError with every problem found."""
     problems: list[str] = []
+    _try(problems, partial(Target.parse, target))
     found = _try(problems, partial(find_codec, codec)) or CODECS["PCMU"]
     audio = [_try(problems, partial(_leg, text, found)) for text in legs]
     mutes = [_try(problems, partial(parse_mute, text, mute_how)) for text in mute or []]

@@ -20,7 +20,17 @@ from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 import redis.asyncio as aredis
 from redis.asyncio.connection import parse_url
 from redis.crc import key_slot
-from redis.exceptions import RedisError
+from redis.exceptions import (
+    ClusterError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisClusterException,
+    RedisError,
+    ResponseError,
+    TryAgainError,
+)
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from bridge.errors import ConfigError, SinkError
 
@@ -28,6 +38,19 @@ MANY_NODES = re.compile(r"[a-z]+\+[a-z]+://(?P<netloc>[^/?#]*)(?P<path>/[^?#]*)?
 """Split here: urlsplit of some Pythons refuses several hosts of which one is an IPv6 address."""
 CONNECT_S = 3.0
 REPLY_S = 5.0  # a Redis that takes longer for one script is treated as gone
+FAULTS = (RedisError, RedisClusterException, OSError)
+"""All that redis-py's clients raise; the cluster's has errors that are no `RedisError`."""
+_PASSING = (
+    *(RedisConnectionError, RedisTimeoutError, RedisClusterException, ClusterError, OSError),
+    *(ReadOnlyError, OutOfMemoryError, TryAgainError),
+)
+_PASSING_CODES = ("UNBLOCKED", "NOREPLICAS", "MISCONF", "BUSY ")
+"""Of errors that redis-py has no class for: demoted while we waited; too few replicas; disk full; in a long script."""
+
+
+def is_passing(error: BaseException) -> bool:
+    """Redis is away, or cannot do it for now (failing over, full, loading): asked again later, it will."""
+    return isinstance(error, _PASSING) or (isinstance(error, ResponseError) and str(error).startswith(_PASSING_CODES))
 
 
 @dataclass(frozen=True, slots=True)

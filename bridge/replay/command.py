@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from bridge.config import Settings
@@ -14,9 +13,9 @@ from bridge.local_recogniser import local_recogniser
 from bridge.plans import with_tables
 from bridge.publish import events
 from bridge.publish.events import Published
-from bridge.replay.recordings import Recording, load
+from bridge.replay.recordings import Recording
 from bridge.replay.run import ReplayOptions, replay
-from bridge.replay.score import Score, Span, labels_of, segments_of
+from bridge.replay.score import Score, Span, segments_of
 from bridge.report import clock_time, event_json
 
 
@@ -53,24 +52,21 @@ class _Told:
 
 
 async def run_replay(
-    files: list[Path],
+    recordings: Sequence[Recording],
     settings: Settings,
     *,
-    labels: Path | None,
+    labels: Mapping[str, Any] | None,
     speed: float,
     as_json: bool,
     tell: Callable[[str], None],
 ) -> None:
-    """Raises ConfigError for files that cannot be used, before anything is played, and ProviderError when no provider
-    took what was played."""
-    recordings = [load(path) for path in files]
-    known = labels_of(labels) if labels is not None else {}
+    """Scores what the gate did where there are `labels`. Raises ProviderError when no provider took what was played."""
     told = _Told(tell, as_json=as_json)
     async with local_recogniser(settings) as tables:
         settings = dataclasses.replace(settings, stt=with_tables(settings.stt, tables))
         await replay(recordings, settings, ReplayOptions(speed=speed), told)
     if labels is not None:
-        _score(recordings, known, told, tell)
+        _score(recordings, labels, told, tell)
     if told.untaken:
         raise ProviderError(f"no provider took the audio of {', '.join(told.untaken)}", is_retryable=True)
 

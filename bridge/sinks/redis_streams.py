@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 import structlog
+from redis.exceptions import NoPermissionError
 
 from bridge.config import RedisSettings
 from bridge.errors import SinkError
@@ -18,7 +19,8 @@ from bridge.publish.events import CALL_ENDED
 from bridge.publish.keys import Keys
 from bridge.sinks import scripts
 
-WAIT_MS = 250  # a healthy replica on a LAN confirms in a few ms; a batch waits this long at most
+WAIT = ("WAIT", 1, 250)  # ms; a healthy replica on a LAN confirms in a few; a batch waits this long at most
+MAY_WAIT = ("WAIT", 0, 1)  # answered at once
 TRIM_LOOK = 2000  # entries that one trim looks at: bounds the time that the script holds Redis to about 10 ms
 ASK_CALLS = 500  # calls per POSITIONS script
 CALLS_LOOK = 50  # oldest calls looked at per second for streams that have expired
@@ -38,7 +40,7 @@ class RedisStreams:
         self._replicas = [0 for _ in self._links]
         self._is_durable = [True for _ in self._links]
         self._overrun = [0 for _ in self._links]
-        self._may_info = True
+        self._may_wait = True
 
     @property
     def partitions(self) -> int:
@@ -86,7 +88,7 @@ class RedisStreams:
         is_durable = True
         self._is_durable[partition] = False
         if self._replicas[partition]:
-            answer, n_replicas = await self._links[partition].ask(script, ("WAIT", 1, WAIT_MS))
+            answer, n_replicas = await self._links[partition].ask(script, WAIT)
             is_durable = n_replicas > 0
         else:
             (answer,) = await self._links[partition].ask(script)
@@ -99,10 +101,19 @@ class RedisStreams:
         if not self._is_durable[partition]:
             n_replicas = 1 if not self._replicas[partition] else 0
             if not n_replicas:
-                (n_replicas,) = await self._links[partition].ask(("WAIT", 1, WAIT_MS))
+                (n_replicas,) = await self._links[partition].ask(WAIT)
             self._is_durable[partition] = n_replicas > 0
         await self._forget_expired(partition)
         return await self._trim(partition)
+
+    async def eviction(self, partition: int) -> str:
+        """The policy by which this Redis throws entries away when full; empty: none, or it may not be asked."""
+        await self.open(partition)
+        if not self._may_wait:
+            return ""
+        lines = await self._info(partition, "memory")
+        policy = lines.get("maxmemory_policy", "noeviction")
+        return "" if policy == "noeviction" or lines.get("maxmemory", "0") == "0" else policy
 
     async def close(self) -> None:
         for link in self._links:
@@ -130,22 +141,29 @@ class RedisStreams:
         )
 
     async def _count_replicas(self, partition: int) -> None:
-        """INFO may be forbidden by an ACL: then nobody waits for replicas, and the log says so once."""
-        if not self._may_info:
+        """An ACL may forbid what it takes to wait for replicas: then nobody does, and the log says so once."""
+        if not self._may_wait:
             return
+        link = self._links[partition]
         try:
-            (answer,) = await self._links[partition].ask(("INFO", "replication"))
+            lines = await self._info(partition, "replication")
+            if lines.get("role") == "slave":
+                await link.close()
+                raise SinkError("this Redis is a replica")
+            self._replicas[partition] = int(lines.get("connected_slaves", "0"))
+            if self._replicas[partition]:
+                await link.ask(MAY_WAIT)
         except SinkError as error:
-            if "NOPERM" not in str(error) and "No permission" not in str(error):
+            if not isinstance(error.__cause__, NoPermissionError):
                 raise
-            self._may_info = False
-            log.warning("replicas_unknown", reason="INFO is not allowed to this user; WAIT is not used")
-            raise
-        lines = dict(line.split(":", 1) for line in answer.decode().splitlines() if ":" in line)
-        if lines.get("role") == "slave":
-            await self._links[partition].close()
-            raise SinkError("this Redis is a replica")
-        self._replicas[partition] = int(lines.get("connected_slaves", "0"))
+            self._may_wait = False
+            self._replicas = [0 for _ in self._links]
+            log.warning("replicas_unknown", reason="INFO or WAIT is not allowed to this user; WAIT is not used")
+            await link.open()  # a refusal has closed it
+
+    async def _info(self, partition: int, section: str) -> dict[str, str]:
+        (answer,) = await self._links[partition].ask(("INFO", section))
+        return dict(line.split(":", 1) for line in answer.decode().splitlines() if ":" in line)
 
     async def _forget_expired(self, partition: int) -> None:
         """The set of calls keeps step with the streams: what has expired leaves it."""

@@ -14,6 +14,7 @@ from bridge.sip.message import Response, serialise
 from bridge.sip.transaction import GIVE_UP, ClientTransaction, State
 
 GONE = (408, 481)
+NOBODY = "Nobody Answered"  # the reason of a 408 of our own: no peer said it
 """What ends a dialog when a request within it gets it (RFC 3261 12.2.1.2, RFC 4028 section 10). By RFC 5057 404, 480
 and more would end it too; SBCs answer an OPTIONS within a call with those while the call goes on."""
 REFRESH_AGAIN = 10.0  # s; after a refresh that was refused, 491 or 500 mostly (RFC 3261 14.1 has 2 to 4 s for glare)
@@ -157,7 +158,7 @@ class Uac:
         if dialog is None:
             self._finish(transaction, 408, None, now)
         elif dialog.own_invite is not None and dialog.own_invite.transaction is transaction:
-            self._invite_failed(dialog, 408, "Request Timeout", None, now)
+            self._invite_failed(dialog, 408, NOBODY, None, now)
 
     def forget(self, transaction: ClientTransaction) -> None:
         """The transaction is over."""

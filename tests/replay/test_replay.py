@@ -115,7 +115,7 @@ async def test_a_recording_is_transcribed_in_its_own_time_and_scored(tmp_path: P
     async with serve(EmulatorOptions(throttle=0)) as emulator:
         table = {"deepgram": {"url": emulator.url, "api_key": "k"}}
         config = Settings(stt=SttSettings(providers=table), gate=GateSettings())
-        await run_replay([path], config, labels=labels, speed=4.0, as_json=True, tell=told.append)
+        await run_replay([load(path)], config, labels=labels_of(labels), speed=4.0, as_json=True, tell=told.append)
     found = [json.loads(entry) for entry in told if entry.startswith("{")]
     words = [word for event in found if event["type"] == "transcript.final" for word in event["data"]["words"]]
     assert len(words) == len(line.words)

@@ -4,10 +4,12 @@ import asyncio
 import contextlib
 import shutil
 import subprocess
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+import structlog
 
 from bridge.config import RedisSettings
 from bridge.errors import SinkError
@@ -15,7 +17,7 @@ from bridge.net.redis_link import Address
 from bridge.publish.contract import Health, Part
 from bridge.sinks.redis_streams import RedisStreams
 from bridge.subscribe import replay
-from tests.redis_server import RedisServer, Sentinel, cluster, free_port
+from tests.redis_server import RedisServer, Sentinel, cluster, free_port, wait_for_replicas
 from tests.sinks.test_contract import AT_MS, part, record
 
 
@@ -246,3 +248,25 @@ async def test_on_a_cluster_keys_are_tagged_and_each_partition_finds_its_node() 
         async with sink_to(servers[0], url=url, partitions=1) as sink:
             await sink.write(0, [part("one", 1, 1)])
             assert sink.keys.call("one") == "{callbridge:0}:call:one"
+
+
+WRITER = "~callbridge:* +@connection +evalsha +script|load +xadd +xrevrange +xrange +xinfo +xlen +xtrim +xpending "
+WRITER += "+zadd +zrange +zrem +exists +type +expire"
+
+
+@pytest.mark.parametrize("rights", ["", "+info -wait"])
+async def test_a_user_who_may_not_ask_or_wait_for_replicas_writes_all_the_same(rights: str) -> None:
+    with RedisServer() as server, RedisServer() as replica, server.client() as client, replica.client() as follower:
+        follower.replicaof("127.0.0.1", str(server.port))
+        wait_for_replicas([replica], time.monotonic() + 10)
+        client.execute_command("ACL", "SETUSER", "poor", "on", ">pass", *WRITER.split(), *rights.split())
+        url = f"redis://poor:pass@127.0.0.1:{server.port}/0"
+        with structlog.testing.capture_logs() as logs:
+            async with sink_to(server, url=url) as sink:
+                await sink.open(0)
+                assert dict((await sink.write(0, [part("a", 1, 3)])).held) == {"a": 3}
+                generation = sink.generation(0)
+                assert (await sink.tend(0)).length == 3
+                assert dict((await sink.write(0, [part("a", 4, 5)])).held) == {"a": 5}
+                assert sink.generation(0) == generation, "no connection is lost over it"
+        assert [line["event"] for line in logs] == ["replicas_unknown"]
