@@ -36,7 +36,7 @@ def test_a_report_without_redis_fails_with_a_sentence() -> None:
         ("replay /nowhere.wav pyproject.toml --labels /none.json", ("api_key", "/nowhere.wav", "pyproject", "/none")),
         (
             "call sip:a:b --leg caller=/no.wav --codec MP3 --hold 5-2 --mute b:1-2",
-            ("sip:a:b", "/no.wav", "MP3", "5-2", "b:1-2"),
+            ("sip:a:b", "/no.wav", "MP3", "5-2", "--mute b"),
         ),
     ],
 )
