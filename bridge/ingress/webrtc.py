@@ -1,8 +1,8 @@
 """WebRTC in: one session is one leg. WHIP's HTTP side is `bridge.web.whip`, the connection is webrtc_connection.
 
 offer   -> negotiated, admitted, answered: call time 0 is the moment the answer leaves
-lost    -> connection failed, DTLS closed, or no sign of life for LOST_AFTER. The leg stays for REJOIN, so that a
-           browser that reloads can join the call again, then it ends: 12 s after a tab was killed
+lost    -> connection failed, DTLS closed, or no sign of life for LOST_AFTER. The leg stays for RELOAD or REJOIN, so
+           that a browser that reloads can join the call again, then it ends: 12 s after a tab was killed
 DELETE  -> the leg ends at once, and the call with its last leg
 """
 
@@ -32,6 +32,7 @@ TICK = 0.02  # s
 CONNECT_WITHIN = 12.0  # s from the answer to the first connection, ICE and DTLS
 LOST_AFTER = 9.0  # s; browsers send a check every 2.5 s or consent every 5 s (RFC 7675 section 5.1), audio every 20 ms
 REJOIN = 3.0  # s that a lost leg waits for its browser to come back
+RELOAD = 8.0  # s that it waits where DTLS was closed: page, microphone and ICE of a reload take some seconds
 COUNT_EVERY = 1.0  # s between two looks at a session's packet counts
 QUIET = 0.5  # s without a packet after which a session of the same role is taken for the one before a reload
 
@@ -243,7 +244,7 @@ class WebRtc:
     def _lose(self, session: Session, reason: str, now: float) -> None:
         """The browser is gone without a word. Its leg waits a little for it."""
         if session.ends_at is None:
-            session.ends_at, session.reason = now + REJOIN, reason
+            session.ends_at, session.reason = now + (RELOAD if reason == "hangup" else REJOIN), reason
             session.connection.audio.flush()
             log.info("webrtc session lost", call=session.call.id, leg=session.leg.id, state="lost", reason=reason)
 

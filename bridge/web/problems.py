@@ -23,7 +23,10 @@ def problem(status: int, detail: str = "", *, headers: Mapping[str, str] | None 
     if detail:
         body["detail"] = detail
     return web.Response(
-        status=status, text=json.dumps(body), content_type="application/problem+json", headers=dict(headers or {})
+        status=status,
+        body=json.dumps(body).encode(),  # not as text: JSON has no charset parameter (RFC 8259 section 11)
+        content_type="application/problem+json",
+        headers=dict(headers or {}),
     )
 
 

@@ -91,8 +91,18 @@ def _figures(report: Report, price_per_hour: float) -> str:
     withheld = sum(sum(_withheld(leg).values()) for leg in report.legs.values())
     told = [("Received", f"{received:.1f} s"), ("Sent", f"{sent:.1f} s"), ("Withheld", f"{withheld:.1f} s")]
     if price_per_hour:
-        told.append(("Not spent", f"{withheld / 3600 * price_per_hour:.3f}"))
+        told.append(("Not spent", f"{_spared(report) / 3600 * price_per_hour:.3f}"))
     return "<dl>" + "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in told) + "</dl>"
+
+
+def _spared(report: Report) -> float:
+    """Seconds that cost nothing because they were withheld: a provider that bills its stream's length (Soniox) bills
+    part of them all the same."""
+    total = 0.0
+    for leg in report.legs.values():
+        unbilled = float(leg.ledger.get("received_s", 0.0)) - float(leg.ledger.get("billable_s", 0.0))
+        total += max(0.0, min(sum(_withheld(leg).values()), unbilled))
+    return total
 
 
 def _lanes(report: Report) -> str:

@@ -63,7 +63,8 @@ class WhipApi:
             "Callbridge-Call": answer.call,
             "Callbridge-Leg": answer.leg,
         }
-        return web.Response(status=201, text=answer.sdp, content_type=SDP, headers=headers)
+        body = answer.sdp.encode()  # not text: application/sdp has no charset parameter, and clients compare it whole
+        return web.Response(status=201, body=body, content_type=SDP, headers=headers)
 
     async def trickle(self, request: web.Request) -> web.Response:
         if request.content_type != FRAGMENT:

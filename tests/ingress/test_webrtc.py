@@ -144,7 +144,7 @@ async def test_two_browsers_share_a_call_and_the_one_that_leaves_takes_only_its_
 async def test_a_browser_that_closes_its_connection_ends_the_call_after_the_grace_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(webrtc, "REJOIN", 0.2)
+    monkeypatch.setattr(webrtc, "RELOAD", 0.2)
     host = FakeHost()
     async with open_way_in(host) as way_in, browser() as one:
         answer = await one.call(way_in)
@@ -172,6 +172,7 @@ async def test_a_browser_that_is_killed_ends_the_call_as_a_timeout(monkeypatch: 
 def test_a_killed_tab_is_noticed_within_the_promised_15_s() -> None:
     assert webrtc.LOST_AFTER + webrtc.REJOIN <= 15.0
     assert webrtc.CONNECT_WITHIN + webrtc.REJOIN <= 15.0
+    assert webrtc.RELOAD <= 15.0
 
 
 async def test_a_browser_that_never_connects_ends_the_call(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -227,6 +227,75 @@ async def test_a_call_from_the_browsers_microphone_is_heard_muted_and_ended(page
         await way_in.close()
 
 
+async def test_a_call_is_made_muted_and_ended_by_keyboard_alone(page: Any) -> None:
+    host = FakeHost()
+    way_in = WebRtc(host, rtp=RtpSettings(), metrics=Metrics())
+    await way_in.open()
+    site = Site(HttpSettings(listen="127.0.0.1:0"), whip=way_in)
+    await site.server.open()
+    try:
+        await page.goto(site.url)
+        focused = "document.activeElement.id"
+        for _ in range(2):
+            await page.keyboard.press("Tab")
+        assert await page.evaluate(focused) == "speak"
+        await page.keyboard.press("Enter")
+        await page.get_by_text("You are on the line").wait_for()
+        assert await page.evaluate(focused) == "own-mute", "the pressed button is disabled: focus must not be lost"
+        await page.keyboard.press("Space")
+        await page.get_by_text("You are muted").wait_for()
+        await page.keyboard.press("Space")
+        await page.get_by_text("You are on the line").wait_for()
+        for _ in range(2):
+            await page.keyboard.press("Tab")
+        await page.keyboard.press("Enter")
+        await until(lambda: host.calls[0].reason == "hangup")
+        assert await page.evaluate(focused) == "speak"
+    finally:
+        await site.server.close()
+        await way_in.close()
+
+
+async def test_what_a_provider_bills_for_its_stream_is_told_as_spent(site: Site, page: Any) -> None:
+    site.calls.live.clear()
+    actor = quick_call(site)
+    for leg in actor.live["legs"]:
+        leg["ledger"].update({"received_s": 36000.0, "withheld_s": {"hold": 18000.0}, "billable_s": 27000.0})
+    await page.goto(site.url)
+    await page.locator(".figures").get_by_text("2.300 not spent").wait_for()
+    await page.get_by_text("6.900").wait_for()
+    assert await page.locator("#t-spent").inner_text() == "6.900", "7.5 h of two legs at 0.46"
+
+
+async def test_a_page_that_is_reloaded_in_its_call_joins_it_again_and_only_then(page: Any) -> None:
+    host = FakeHost()
+    way_in = WebRtc(host, rtp=RtpSettings(), metrics=Metrics())
+    await way_in.open()
+    site = Site(HttpSettings(listen="127.0.0.1:0"), whip=way_in)
+    await site.server.open()
+    try:
+        await page.goto(site.url)
+        await page.get_by_role("button", name="Call from this browser").click()
+        await until(lambda: bool(host.calls) and host.calls[0].seats[0].seconds > 0.5)
+        await page.reload()
+        await page.get_by_text("You are on the line").wait_for()
+        (call,) = host.calls
+        await until(lambda: len(call.seats) == 2 and call.seats[1].seconds > 0.5)
+        assert call.seats[1].role == call.seats[0].role
+        assert call.seats[0].ended_at is not None
+        assert call.reason == ""
+        await page.get_by_role("button", name="End call").click()
+        await until(lambda: call.reason == "hangup")
+        await page.reload()
+        await page.get_by_role("button", name="Call from this browser").wait_for()
+        await asyncio.sleep(0.5)
+        assert not await page.locator("#own").is_visible(), "an ended call is not taken up again"
+        assert len(host.calls) == 1
+    finally:
+        await site.server.close()
+        await way_in.close()
+
+
 async def until(is_so: Callable[[], bool]) -> None:
     async with asyncio.timeout(15):
         while not is_so():  # noqa: ASYNC110 - the browser does not tell us

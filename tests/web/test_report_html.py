@@ -51,6 +51,19 @@ def test_the_file_has_lanes_ledger_transcript_and_what_was_not_spent() -> None:
         assert text in read.text, text
 
 
+def test_what_a_provider_bills_for_its_stream_is_not_told_as_saved() -> None:
+    report = played()
+    for leg in report.legs.values():
+        leg.ledger.update({"received_s": 3600.0, "withheld_s": {"hold": 1800.0}, "billable_s": 1800.0})
+    assert "1.000" in Reader(as_html(report, price_per_hour=1.0)).text, "Deepgram: what was withheld, of two legs"
+    for leg in report.legs.values():
+        leg.ledger["billable_s"] = 3240.0
+    assert "0.200" in Reader(as_html(report, price_per_hour=1.0)).text, "Soniox: what its streams were shorter"
+    for leg in report.legs.values():
+        leg.ledger["billable_s"] = 4000.0
+    assert "0.000" in Reader(as_html(report, price_per_hour=1.0)).text
+
+
 def test_nothing_is_loaded_run_or_linked_to() -> None:
     page = as_html(played())
     tags = {tag for tag, _ in Reader(page).tags}

@@ -55,6 +55,11 @@ function draw() {
   for (const { card } of shown.values()) card.draw();
 }
 
+function money(seconds) {
+  const sum = (seconds / 3600) * config.price_per_hour;
+  return sum.toFixed(sum < 10 ? 3 : 2);
+}
+
 function drawTotals() {
   const calls = [...(tab === "live" ? live : past).values()].map((entry) => entry.call), total = sums(calls);
   const set = (id, text) => { if ($(id).textContent !== text) $(id).textContent = text; };
@@ -62,7 +67,8 @@ function drawTotals() {
   set("t-received", duration(total.received));
   set("t-sent", duration(total.sent));
   set("t-withheld", duration(total.withheld));
-  set("t-money", ((total.withheld / 3600) * config.price_per_hour).toFixed(2));
+  set("t-spent", money(total.billable));
+  set("t-money", money(total.spared));
   const parts = CAUSES.filter((cause) => total.causes[cause] > 0).map((cause) => `${cause} ${duration(total.causes[cause])}`);
   $("t-bar").setAttribute("aria-label", total.received ? `Sent ${duration(total.sent)}, withheld: ${parts.join(", ") || "none"}` : "Nothing received yet");
   drawShare($("t-bar"), total);
@@ -151,28 +157,48 @@ function act(call, leg, verb) { return attempt(request(`${path(call)}/legs/${enc
 function end(call) { return attempt(request(path(call), { method: "DELETE" })); }
 function join(call) { return speak({ call, role: "agent" }); }
 
-async function speak(where) {
-  if (microphone) return;
+// A page that is reloaded while its microphone is in a call joins that call again; only "End call" ends it.
+const LINE = "callbridge-line";
+
+function rejoin() {
+  const line = JSON.parse(sessionStorage.getItem(LINE) || "null");
+  sessionStorage.removeItem(LINE); // a duplicated tab has a copy of it, and must not take the line
+  const [how] = performance.getEntriesByType("navigation");
+  if (line && how?.type === "reload") speak({ ...line, again: true });
+}
+
+async function speak({ call = "", role = "caller", again = false }) {
+  if (microphone) return say("busy", "You are on the line already");
   $("speak").disabled = true;
   $("own").hidden = false;
   $("own-text").textContent = "Asking for the microphone";
   microphone = new Microphone({
-    state: (state) => { $("own-text").textContent = CONNECTION[state] || state; if (state === "failed") hangUp(); },
+    state: (state) => { tellOwn(state); if (state === "failed") hangUp(); },
     level: (share) => { $("meter").style.transform = `scaleX(${share})`; },
   });
   try {
-    await microphone.start(where);
+    await microphone.start({ call, role });
+    sessionStorage.setItem(LINE, JSON.stringify({ call: microphone.call, role }));
     mine.add(microphone.call);
     const { card } = entryOf(microphone.call);
     card.root.classList.add("mine");
+    if (document.activeElement === document.body) $("own-mute").focus(); // the button that was pressed is disabled now
     if (tab === "live") $("calls").prepend(card.root);
   } catch (error) {
     microphone = null;
     closeOwn();
-    say("bad", error.message);
+    say("bad", again && error.status === 404 ? "Your call ended while the page was reloaded" : error.message);
   }
 }
 
+function tellOwn(state) {
+  line = state;
+  const pressed = (id) => $(id).getAttribute("aria-pressed") === "true";
+  const quiet = pressed("own-hold") ? "You are on hold" : pressed("own-mute") ? "You are muted" : "";
+  $("own-text").textContent = (state === "connected" && quiet) || CONNECTION[state] || state;
+}
+
+let line = "";
 const CONNECTION = { connecting: "Connecting", connected: "You are on the line: speak", disconnected: "The line is shaky", failed: "The line broke" };
 
 async function hangUp() {
@@ -183,8 +209,11 @@ async function hangUp() {
 }
 
 function closeOwn() {
+  sessionStorage.removeItem(LINE);
+  const hadFocus = $("own").contains(document.activeElement);
   $("own").hidden = true;
   $("speak").disabled = false;
+  if (hadFocus) $("speak").focus();
   for (const id of ["own-mute", "own-hold"]) $(id).setAttribute("aria-pressed", "false");
 }
 
@@ -193,6 +222,7 @@ function toggle(button, action) {
     if (!microphone) return;
     const on = button.getAttribute("aria-pressed") !== "true";
     button.setAttribute("aria-pressed", String(on));
+    tellOwn(line);
     action(on);
   });
 }
@@ -257,4 +287,6 @@ function run() {
 setInterval(() => { if (!document.hidden) requestAnimationFrame(draw); }, FRAME_MS);
 
 config = await json("/console/config.json");
+for (const id of ["t-spent", "t-money"]) $(id).title = `at ${config.price_per_hour} per hour of audio`;
 run();
+rejoin();

@@ -37,6 +37,7 @@ export class Card {
       rows: find(".ledger tbody"), id: find(".id"), more: find(".more"),
     };
     root.classList.toggle("mine", isMine);
+    this.part.words.addEventListener("scroll", () => this.fade(), { passive: true });
     this.part.more.addEventListener("click", () => this.open(this.part.details.hidden));
   }
 
@@ -56,7 +57,8 @@ export class Card {
     const label = Object.values(labels).join(", ");
     const party = (uri) => uri.replace(/^sips?:/, "");
     const ends = from || to ? [party(from) || "unknown", party(to)].filter(Boolean).join(" → ") : names.join(", ");
-    return [ends || `Call ${this.call.id.slice(0, 8)}`, label].filter(Boolean).join(" · ");
+    const kind = this.call.ingress === "webrtc" ? "Browser call" : "Call";
+    return [ends || `${kind} ${this.call.id.slice(0, 8)}`, label].filter(Boolean).join(" · ");
   }
 
   matches(needle) {
@@ -75,9 +77,9 @@ export class Card {
       this.drawWords();
       if (!part.details.hidden) this.drawDetails();
     }
-    const state = call.ended ? `ended: ${call.ended.reason}` : "live";
+    const state = call.ended ? `${clock(call.time)} · ended${call.ended.reason ? `: ${call.ended.reason}` : ""}` : `live ${clock(call.time)}`;
     const started = call.zero ? new Date(call.zero).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" }) : "";
-    say(part.when, [clock(call.time), started && `since ${started}`, state].filter(Boolean).join(" · "));
+    say(part.when, [state, started && `${call.ended ? "from" : "since"} ${started}`].filter(Boolean).join(" · "));
     this.drawLanes();
   }
 
@@ -114,7 +116,7 @@ export class Card {
       line.push(bold("received ", duration(total.received)), bold("sent ", duration(total.sent)));
       const why = CAUSES.filter((cause) => total.causes[cause] >= 0.05).map((cause) => `${cause} ${duration(total.causes[cause])}`);
       line.push(bold("withheld ", duration(total.withheld), why.length ? ` (${why.join(", ")})` : ""));
-      const gain = make("span", "gain", `${((total.withheld / 3600) * this.price).toFixed(3)} not spent`);
+      const gain = make("span", "gain", `${((total.spared / 3600) * this.price).toFixed(3)} not spent`);
       gain.title = `at ${this.price} per hour of audio`;
       line.push(gain);
     }
@@ -144,7 +146,11 @@ export class Card {
       before = row;
     }
     if (atEnd) box.scrollTop = box.scrollHeight;
+    this.fade();
   }
+
+  // Lines that lie above what is shown fade out instead of being cut.
+  fade() { this.part.words.classList.toggle("cut", this.part.words.scrollTop > 2); }
 
   drawDetails() {
     const legs = [...this.call.legs.values()], { verbs, rows } = this.part;

@@ -154,18 +154,23 @@ function mark(call, event, kind, reason) {
   call.leg(event.leg, event.role).marks.push({ at, kind, reason });
 }
 
-// Received, sent and withheld seconds of calls, by cause.
+// Received, sent and withheld seconds of calls, by cause. `spared` is what the provider will not ask money for because it
+// was withheld: one that bills its stream's length (Soniox) bills part of that too.
 export function sums(calls) {
-  const total = { received: 0, sent: 0, withheld: 0, causes: Object.fromEntries(CAUSES.map((cause) => [cause, 0])) };
+  const total = { received: 0, sent: 0, withheld: 0, billable: 0, spared: 0, causes: Object.fromEntries(CAUSES.map((cause) => [cause, 0])) };
   for (const call of calls) {
     for (const { ledger } of call.legs.values()) {
       if (!ledger) continue;
       total.received += ledger.received_s || 0;
       total.sent += ledger.sent_s || 0;
+      total.billable += ledger.billable_s || 0;
+      const before = total.withheld;
       for (const [cause, seconds] of Object.entries(ledger.withheld_s || {})) {
         total.causes[cause] = (total.causes[cause] || 0) + seconds;
         total.withheld += seconds;
       }
+      const unbilled = (ledger.received_s || 0) - (ledger.billable_s || 0);
+      total.spared += Math.max(0, Math.min(total.withheld - before, unbilled));
     }
   }
   return total;
