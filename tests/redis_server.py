@@ -195,9 +195,18 @@ class Pair:
             time.sleep(0.05)
 
     def wait_for_replica(self) -> None:
-        """Until whoever is not master follows. Raises RuntimeError."""
-        master = self.master
-        wait_for_replicas([s for s in self.servers if s is not master], time.monotonic() + 2 * START_S)
+        """Until whoever is not master follows whoever is. Raises RuntimeError."""
+        deadline = time.monotonic() + 4 * START_S
+        while True:
+            master = self.master
+            (replica,) = (server for server in self.servers if server is not master)
+            with contextlib.suppress(redis.RedisError), replica.client() as client:
+                told = client.info("replication")
+                if told.get("master_link_status") == "up" and int(told["master_port"]) == master.port:
+                    return
+            if time.monotonic() > deadline:
+                raise RuntimeError("the replica did not find its master")
+            time.sleep(0.1)
 
 
 @contextlib.contextmanager

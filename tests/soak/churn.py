@@ -18,7 +18,7 @@ from bridge.caller.rtp_schedule import Faults, Mute
 from bridge.clock import monotonic
 from tests.flow.house import Running
 from tests.flow.scenarios import NOT_ANSWERING, THANKS, WEASELS, WRONG, leg, plain
-from tests.redis_server import RedisServer
+from tests.redis_server import Pair, RedisServer
 from tests.soak.stand_in import StandIn
 
 VERBS = ("hold", "resume", "mute", "unmute", "pause", "resume")
@@ -134,24 +134,37 @@ class Churn:
         return dict(await self._ask("GET", "/v1/status") or {})
 
 
-async def weather(redis: RedisServer, providers: dict[str, StandIn], chance: random.Random, told: Counter[str]) -> None:
-    """Redis and the providers break in every way, one thing at a time, for ever. Cancelled, it puts Redis right."""
+async def weather(redis: Pair, providers: dict[str, StandIn], chance: random.Random, told: Counter[str]) -> None:
+    """Redis and the providers break in every way, one thing at a time, for ever. Cancelled, it puts Redis right. What
+    keeps the master away for longer than a sentinel's patience of half a second swaps it with its replica."""
     storms: list[Callable[[], Any]] = []
 
+    async def swapped(old: RedisServer) -> None:
+        """One that comes back must have all that there is before the other may go."""
+        await asyncio.sleep(1.0)  # for the sentinel to make up its mind
+        if await asyncio.to_thread(lambda: redis.master) is not old:
+            told["redis failed over"] += 1
+        await asyncio.to_thread(redis.wait_for_replica)
+
     async def redis_killed() -> None:
-        await asyncio.to_thread(redis.kill)
+        master = await asyncio.to_thread(lambda: redis.master)
+        await asyncio.to_thread(master.kill)
         await asyncio.sleep(chance.uniform(0, 3))
-        await asyncio.to_thread(redis.start)
+        await asyncio.to_thread(master.start)
+        await swapped(master)
 
     async def redis_stopped() -> None:
-        redis.pause()
+        master = await asyncio.to_thread(lambda: redis.master)
+        master.pause()
         try:
             await asyncio.sleep(chance.uniform(0.1, 4))
         finally:
-            redis.resume()
+            master.resume()
+        await swapped(master)
 
     async def redis_full() -> None:
-        with redis.client() as client:
+        master = await asyncio.to_thread(lambda: redis.master)
+        with master.client() as client:
             await asyncio.to_thread(client.config_set, "maxmemory", "1")
             await asyncio.sleep(chance.uniform(0.1, 3))
             await asyncio.to_thread(client.config_set, "maxmemory", "0")

@@ -21,7 +21,7 @@ import pytest
 from bridge.clock import monotonic
 from tests.flow.house import Running, service
 from tests.flow.test_chaos import ACCEPTED_AFTER, DURABLE, LEEWAY, Seen, watch
-from tests.redis_server import RedisServer, is_installed
+from tests.redis_server import Pair, RedisServer, is_installed
 from tests.soak.churn import Churn, weather
 from tests.soak.invariants import Streams, check, legs_of
 from tests.soak.stand_in import StandIn, stand_in
@@ -84,11 +84,13 @@ def providers(folder: Path) -> Iterator[dict[str, StandIn]]:
 
 
 @contextlib.contextmanager
-def serving(folder: Path, redis: RedisServer, stood_in: dict[str, StandIn]) -> Iterator[Running]:
+def serving(folder: Path, redis: RedisServer, stood_in: dict[str, StandIn], *, follow: str = "") -> Iterator[Running]:
+    """`follow`: the URL of whoever knows which Redis is the master; else it is `redis`."""
     sections: dict[str, dict[str, object]] = {
         "[route]": {"match.to": "soniox", "stt.provider": "soniox"},
         "stt.soniox": {"url": stood_in["soniox"].url, "api_key": "flow", "park_after_s": 2.0},
         "spool": {"keep_s": KEEP_S},
+        "redis": {"url": follow or redis.url},
         "sip": {"rate_per_source": 1000},
         "rtp": {"ports": [10000, 19999]},
     }
@@ -96,11 +98,11 @@ def serving(folder: Path, redis: RedisServer, stood_in: dict[str, StandIn]) -> I
         yield running
 
 
-def all_stored(redis: RedisServer, running: Running) -> Streams:
+def all_stored(url: str) -> Streams:
     """Once every call that began has ended."""
     deadline = monotonic() + SETTLE
     while True:
-        streams = Streams.read(redis.url)
+        streams = Streams.read(url)
         if streams.ended == len(streams.shared) or monotonic() > deadline:
             return streams
         time.sleep(0.5)
@@ -122,7 +124,7 @@ async def settle(
         await asyncio.sleep(0.5)
 
 
-async def live(running: Running, redis: RedisServer, stood_in: dict[str, StandIn], churn: Churn) -> Samples:
+async def live(running: Running, redis: Pair, stood_in: dict[str, StandIn], churn: Churn) -> Samples:
     samples = Samples()
     async with asyncio.TaskGroup() as group:
         beside = [
@@ -134,14 +136,15 @@ async def live(running: Running, redis: RedisServer, stood_in: dict[str, StandIn
         for task in beside:
             task.cancel()
     await asyncio.sleep(5)  # a storm that was under way
+    await asyncio.to_thread(redis.wait_for_replica)
     return samples
 
 
 def test_calls_with_chaos_on_all_sides_leave_every_invariant_standing(tmp_path: Path) -> None:
     with (
-        RedisServer(**DURABLE) as redis,
+        Pair(**DURABLE) as redis,
         providers(tmp_path) as stood_in,
-        serving(tmp_path, redis, stood_in) as running,
+        serving(tmp_path, redis.master, stood_in, follow=redis.url) as running,
     ):
         pid, churn = running.process.pid, Churn(running, RATE, random.Random(SEED))
         asyncio.run(churn.run(1.0))  # what is opened once and stays
@@ -151,7 +154,7 @@ def test_calls_with_chaos_on_all_sides_leave_every_invariant_standing(tmp_path: 
         tasks_before = asyncio.run(churn.gauges())["tasks"]
         samples = asyncio.run(live(running, redis, stood_in, churn))
         left = asyncio.run(settle(churn, pid, files_before, tasks_before))
-        streams = all_stored(redis, running)
+        streams = all_stored(redis.master.url)
         connections = [c for provider in stood_in.values() for c in provider.connections()]
         table = check(streams, connections, legs=legs_of(running.log_lines()))
         errors = [line for line in running.log_lines() if line.get("level") in ("error", "critical")]
@@ -203,7 +206,7 @@ def test_twenty_times_kill_9_loses_and_doubles_nothing_that_was_accepted(tmp_pat
             with serving(tmp_path, redis, stood_in) as running:
                 asyncio.run(until_killed(running, redis, Churn(running, RATE, chance, told), seen))
         with serving(tmp_path, redis, stood_in) as running:
-            streams = all_stored(redis, running)
+            streams = all_stored(redis.url)
         table = check(streams)
         stored = {
             (call, entry.seq): (entry.type, entry.fields.get("text", ""))
