@@ -97,7 +97,7 @@ class SipCall:
             self._lines = [Line(offer, party=self._party(None, 0))]
         else:
             self._version = description.version
-            self._began_sendonly = any(media.direction == "sendonly" for media in description.media)
+            self._began_sendonly = _is_sendonly(description)
             self._lines = [self._line(media, n) for n, media in enumerate(description.media)]
             self._keep_few()
         taken = [line for line in self._lines if line.stream is not None]
@@ -240,6 +240,8 @@ class SipCall:
             description = None
         if description is None:
             return False
+        if self._version == ("", ""):  # the first that they say of themselves: CUCM's phones only ever send
+            self._began_sendonly = _is_sendonly(description)
         try:
             lines = self._next_lines(description)
         except SdpError:
@@ -333,6 +335,10 @@ class SipCall:
         party = line.party
         if line.leg is not None and party.participant and party.participant != before.participant:
             line.leg.speaker_changed(role=party.role or line.leg.role, participant=party.participant, now=now)
+
+
+def _is_sendonly(description: Description) -> bool:
+    return any(media.direction == "sendonly" for media in description.media)
 
 
 def _description(parts: list[Part]) -> Description | None:

@@ -141,3 +141,22 @@ def test_a_stream_that_finds_no_room_is_rejected_and_the_call_goes_on() -> None:
     body = call.reoffered(any_request(multipart((SDP_TYPE, offer(stream(1), stream(2), version=2))), cseq=2), 1.0)
     assert [media.port for media in sdp_model.parse(body.content).media] == [20000, 0]
     assert len(host.calls[0].legs) == 1
+
+
+def test_an_offerless_call_answered_sendonly_from_the_start_is_fed_to_us_and_not_held() -> None:
+    # Cisco's built-in bridge: both INVITEs without SDP, and the phone's answer in the ACK only sends
+    call, made, _ = opened(b"")
+    assert call.answered_by_ack(request(sdp(f"{AUDIO}\r\na=sendonly"), method="ACK"), 1.0)
+    assert not made.legs[0].on_hold
+    call.reoffered(request(sdp(f"{AUDIO}\r\na=inactive", version=2), cseq=2), 2.0)
+    assert made.legs[0].on_hold
+    call.reoffered(request(sdp(f"{AUDIO}\r\na=sendonly", version=3), cseq=3), 3.0)
+    assert not made.legs[0].on_hold
+
+
+def test_an_offerless_reinvite_answered_sendonly_in_a_call_that_was_not_is_hold() -> None:
+    call, made, _ = opened(b"")
+    assert call.answered_by_ack(request(sdp(AUDIO), method="ACK"), 1.0)
+    call.reoffered(request(b"", cseq=2), 2.0)
+    assert call.answered_by_ack(request(sdp(f"{AUDIO}\r\na=sendonly", version=2), method="ACK", cseq=2), 3.0)
+    assert made.legs[0].on_hold
