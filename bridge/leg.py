@@ -2,14 +2,12 @@
 
 plane   Audio     -> speech-to-text, in call time
         Gate      -> `leg.gate`; a closing gate flushes: Finalize, then keepalive
-        Speaking  -> turns
-stt     Interim, Final, Finalized, Lost, Restored -> events and turns
-turns   TurnEnded -> `turn.ended`
+        Speaking  -> `Speech`: turns
+stt     results   -> `Speech`: transcripts and turns
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from typing import Any
@@ -31,12 +29,12 @@ from bridge.publish import events
 from bridge.publish.events import Event
 from bridge.rtp.frames import PayloadType
 from bridge.rtp.srtp import SrtpKeys, SrtpReceiver
-from bridge.stt.events import Final, Finalized, Finished, Interim, Lost, Restored, SttEvent
+from bridge.speech import Speech
+from bridge.stt.events import Finished, SttEvent
 from bridge.wiring import Party, Wiring
 from rtpcodecs.telephone_event import parse as parse_event
 
 WEBRTC_AUDIO = AudioFormat("linear16", 16000)
-TAKES_OVER_AFTER = 0.5  # s of speech on one leg that end a silent turn of another
 log = structlog.get_logger()
 
 
@@ -73,7 +71,6 @@ class Leg:
         self._packets: Mapping[str, int] | None = None
         "Counted by the ingress, where it takes the packets itself."
         self._gate_state: dict[str, Any] = {"state": "closed", "cause": str(Cause.SILENCE), "since": 0.0}
-        self._speaking_since: float | None = None
         self._last_event = -1
         self._sends = False
 
@@ -83,7 +80,15 @@ class Leg:
         """The call was answered at `zero` (monotonic): from now on the leg is received and transcribed."""
         wiring = self._wiring
         self._zero, self._started_at = zero, now
-        self._turns = Turns(turn_end=self._gate.turn_end_ms / 1000, wait=self._stt_settings.turn_wait_s, zero=zero)
+        self._speech = Speech(
+            self.id,
+            wiring=wiring,
+            publish=self._publish,
+            takes_over=lambda at: self._party.spoke(self, at),
+            turns=Turns(turn_end=self._gate.turn_end_ms / 1000, wait=self._stt_settings.turn_wait_s, zero=zero),
+            interim=self._stt_settings.interim,
+            zero=zero,
+        )
         told = [cause for cause, sources in self._sources.items() if sources]
         track = wiring.plane.open_leg(self.audio, self._gate, now, told=told)
         self._row = track.row
@@ -126,7 +131,7 @@ class Leg:
             for output in self._wiring.plane.close_leg(self._row, now):
                 self.on_output(output, now)
             self._vacate(now)
-            self._turns.hang_up(now)
+            self._speech.hang_up(now)
             self._stt.transcriber.finish(now)
             self._stt.wake()
         except Exception:  # the boundary of one leg: its row and port are free, its call goes on to its end
@@ -161,9 +166,7 @@ class Leg:
             return
         self._is_finished = True
         if self._row >= 0:
-            self._turns.hang_up(now)  # also what a final opened after the hang-up
-            self._turns.finalized(math.inf, math.inf)  # whatever is still to be told is due
-            self._publish_turns()
+            self._speech.close(now)
             assert self._books is not None
             count(self._wiring.metrics, self.ledger(now), self._books, provider=self._stt_settings.provider)
         self._party.leg_done(self, now)
@@ -194,8 +197,7 @@ class Leg:
         if self._row < 0 or self._closed_at is not None:
             return
         self._wiring.plane.adjust(self._row, gate, now)
-        self._turns.adjust(turn_end=gate.turn_end_ms / 1000, now=now)
-        self._publish_turns()
+        self._speech.adjust(gate.turn_end_ms / 1000, now)
 
     def signal(self, cause: Cause, source: str, on: bool, now: float) -> None:
         """Hold, mute or pause as said by `source`; holds as long as any source says so. Idempotent."""
@@ -305,19 +307,14 @@ class Leg:
         if was_open and not change.is_open and self._closed_at is None:
             self._stt.transcriber.finalize(now)
             self._stt.wake()
-        self._turns.closed(cause, since, now)
-        self._publish_turns()
+        self._speech.gate_moved(cause, since, now)
 
     def _on_speaking(self, output: Speaking, now: float) -> None:
         at = max(output.at - self._zero, 0.0)
         if output.is_speaking:
-            self._speaking_since = at
-            self._turns.begins(at, now)
-            self._wiring.arm(self, now + TAKES_OVER_AFTER)
+            self._speech.begins(at, now)
         else:
-            self._turns.speech(self._speaking_since if self._speaking_since is not None else at, at, now)
-            self._speaking_since = None
-        self._publish_turns()
+            self._speech.stops(at, now)
 
     def _on_telephone_event(self, output: TelephoneEvent) -> None:
         if not self._dtmf_events:
@@ -334,91 +331,15 @@ class Leg:
     def other_speaks(self, now: float) -> None:
         """Another leg has taken over."""
         if self._row >= 0:
-            self._turns.other_speaks(now)
-            self._publish_turns()
-
-    # -- what speech-to-text says -------------------------------------------------------------------------------------
+            self._speech.other_speaks(now)
 
     def _on_stt(self, heard: list[SttEvent]) -> None:
         if self._is_finished:
             return
         now = self._wiring.now()
-        for event in heard:
-            if isinstance(event, Interim):
-                self._on_interim(event)
-            elif isinstance(event, Final):
-                self._on_final(event, now)
-            elif isinstance(event, Finalized):
-                self._turns.finalized(event.through, now)
-            elif isinstance(event, Lost):
-                self._wiring.metrics.stt_lost.add(1, event.provider, _reason_class(event.reason))
-                self._publish(events.stt_lost, provider=event.provider, reason=event.reason)
-            elif isinstance(event, Restored):
-                gap, replayed = event.gap_s, event.replayed_s
-                self._publish(
-                    events.stt_restored, provider=event.provider, reason="reconnected", gap_s=gap, replayed_s=replayed
-                )
-            elif isinstance(event, Finished):
-                self._finish(now)
-        if not self._is_finished:
-            self._publish_turns()
-
-    def _on_interim(self, event: Interim) -> None:
-        if not self._stt_settings.interim:
-            return
-        self._publish(
-            events.transcript_interim,
-            text=event.text,
-            start=max(event.start, 0.0),
-            end=event.end,
-            utterance=f"{self.id}-{event.utterance}",
-            revision=event.revision,
-            words=event.words,
-        )
-
-    def _on_final(self, event: Final, now: float) -> None:
-        self._wiring.metrics.finals.add(1, event.provider)
-        turn = self._turns.final(event.text, event.start, event.end, now)
-        self._publish(
-            events.transcript_final,
-            text=event.text,
-            start=max(event.start, 0.0),
-            end=event.end,
-            utterance=f"{self.id}-{event.utterance}",
-            turn=f"{self.id}-{turn}",
-            language=event.language,
-            confidence=event.confidence,
-            provider=event.provider,
-            words=event.words,
-        )
-
-    # -- turns and time ----------------------------------------------------------------------------------------------
-
-    def handle_timer(self, now: float) -> None:
-        """A deadline of this leg may have passed."""
-        if self._row < 0 or self._is_finished:
-            return
-        since = self._speaking_since
-        if since is not None and now - self._zero - since >= TAKES_OVER_AFTER:
-            self._party.spoke(self, now)
-        self._turns.handle_timer(now)
-        self._publish_turns()
-
-    def _publish_turns(self) -> None:
-        for turn in self._turns.take_events():
-            self._publish(
-                events.turn_ended,
-                text=turn.text,
-                start=max(turn.start, 0.0),
-                end=turn.end,
-                turn=f"{self.id}-{turn.turn}",
-                reason=turn.reason,
-                latency_ms=turn.latency_ms,
-            )
-            self._wiring.metrics.turn_latency.observe(turn.latency_ms / 1000)
-        deadline = self._turns.deadline()
-        if deadline is not None and not self._is_finished:
-            self._wiring.arm(self, deadline)
+        self._speech.hear(heard, now)
+        if isinstance(heard[-1], Finished):
+            self._finish(now)
 
     def _publish(self, make: Callable[..., Event], **data: Any) -> None:
         wiring = self._wiring
@@ -454,12 +375,6 @@ class Leg:
         books = self._books or self._now_books()
         end = self._closed_at if self._closed_at is not None else now
         return ledger(self.role, books, self._stt.transcriber.ledger(now), lasted_s=end - self._started_at)
-
-
-def _reason_class(reason: str) -> str:
-    """A label with few values: the status or code that a reason begins with, else `connection`."""
-    first = reason.partition(" ")[0]
-    return first if first.isdecimal() and len(first) <= 4 and first != "0" else "connection"
 
 
 def _rtcp_target(media: MediaOffer) -> tuple[str, int] | None:
