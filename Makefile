@@ -66,8 +66,9 @@ format: install
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# PIPECAT and LIVEKIT: virtual environments with pipecat-ai[deepgram], with livekit-plugins-deepgram; else left out.
 bench: install debian-run
-	$(BIN)/python -m tests.bench.load --legs 100,300,600,1000 --json bench-out/load.json
+	$(BIN)/python -m tests.bench.load --rows all --json bench-out/load.json
 
 # Coverage-guided fuzzing; not in the lock, because there are no wheels of it for every machine.
 soak: install debian-test

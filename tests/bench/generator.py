@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import re
 import resource
 import sys
 import threading
@@ -24,6 +25,7 @@ from bridge.caller import offer
 from bridge.caller.options import find_codec
 from bridge.caller.sip_client import Events, SipClient, Target
 from bridge.clock import monotonic
+from bridge.rtp.srtp import format_crypto
 from bridge.sip.events import Answered, Body, Ended, Refused
 from rtpcodecs.contract import Codec
 from tests.bench import tapes
@@ -50,10 +52,14 @@ class Generator:
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
         self.codec: Codec = find_codec(options.codec)
-        made = tapes.build(self.codec, ptime_ms=20)
+        number, units = offer.payload_type(self.codec), self.codec.clock_rate_hz // 50
+        made = tapes.build(self.codec, ptime_ms=20, n_pairs=options.pairs)
+        if options.srtp:
+            frames = round((tapes.TAPE_SECONDS + options.lasting) * 50)
+            made = [tapes.protect(tape, frames=frames, payload_type=number, frame_units=units) for tape in made]
         self.flood = Flood(
-            made, capacity=options.legs, payload_type=offer.payload_type(self.codec),
-            frame_units=self.codec.clock_rate_hz // 50, is_marked=self.codec.table is not None,
+            made, capacity=options.legs, payload_type=number, frame_units=units,
+            is_marked=self.codec.table is not None and not options.srtp,
         )  # fmt: skip
         self.calls: list[Call] = []
         self.failures: Counter[str] = Counter()
@@ -115,9 +121,9 @@ class Generator:
         direction: offer.Direction = "sendonly" if self.options.siprec else "sendrecv"
         labels = [str(i + 1) if self.options.siprec else "" for i in range(n_legs)]
         media = [offer.Media(self.flood.port, label, direction) for label in labels]
-        return offer.sdp(
-            sip.address, media, self.codec, ptime_ms=20, version=version, hold="inactive" if is_held else None
-        )
+        held: offer.HoldForm | None = "inactive" if is_held else None
+        text = offer.sdp(sip.address, media, self.codec, ptime_ms=20, version=version, hold=held)
+        return secured(text) if self.options.srtp else text
 
     def hold(self, sip: SipClient) -> None:
         """A share of the calls, evenly spread, goes on signalled hold for good and sends nothing."""
@@ -180,6 +186,12 @@ class Generator:
         print(json.dumps({"told": what, **figures}), flush=True)
 
 
+def secured(sdp: bytes) -> bytes:
+    """The offer with SDES on every m-line (RFC 4568), the key being that of the tapes."""
+    crypto = f"a=crypto:{format_crypto(1, tapes.SRTP_KEYS)}\r\n".encode()
+    return re.sub(rb"(m=audio \d+ )RTP/AVP([^\r]*\r\n)", rb"\1RTP/SAVP\2" + crypto, sdp)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--target", default="")
@@ -187,6 +199,9 @@ def main() -> None:
     parser.add_argument("--legs", type=int, required=True)
     parser.add_argument("--siprec", action="store_true")
     parser.add_argument("--codec", default="PCMU")
+    parser.add_argument("--pairs", type=int, default=4, help="different conversations")
+    parser.add_argument("--srtp", action="store_true", help="SDES, one key for all; prepared beforehand")
+    parser.add_argument("--lasting", type=float, default=180.0, help="seconds of SRTP to prepare")
     parser.add_argument("--rate", type=float, default=50.0, help="calls per second while setting up")
     parser.add_argument("--held", type=float, default=0.1, help="share of the calls that is on signalled hold")
     asyncio.run(Generator(parser.parse_args()).run())

@@ -1,4 +1,4 @@
-"""The bench's figures as a table. `python -m tests.bench.report bench.json` shows a saved one."""
+"""The bench's figures as a table. `python -m tests.bench.report bench.json ...` shows saved ones, all as one run."""
 
 from __future__ import annotations
 
@@ -7,41 +7,89 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from tests.bench import targets
+
 COLUMNS = (
-    ("legs", 6), ("calls", 6), ("CPU %", 7), ("% a leg", 8), ("floor", 7), ("ratio", 6), ("late p50", 9), ("p99", 7),
-    ("max", 7), ("tick p99", 9), ("via p50", 8), ("p99 ms", 7),
-    ("RSS MB", 7), ("kB a leg", 9), ("sent", 9), ("received", 9), ("dropped", 8),
-    ("KeepAl.", 8), ("audio MB", 9),
+    ("row", 13), ("legs", 5), ("CPU %", 6), ("% a leg", 7), ("floor", 6), ("ratio", 5), ("late p50", 8), ("p99", 5),
+    ("max", 6), ("tick p99", 8), ("via p50", 7), ("p99", 5), ("final p50", 9), ("p99", 5), ("turn p50", 8), ("p99", 5),
+    ("RSS MB", 6), ("kB a leg", 8), ("sent", 8), ("received", 8), ("dropped", 7), ("limit", 9),
 )  # fmt: skip
 DISTURBED = 5.0  # % of the service's CPU used by others: lateness is then theirs as much as ours
+MOST_SHARED = 85.0  # % of the CPUs that load, sink, Redis and its reader share
+MOST_LATE_MS = 5.0  # p99 of the generator's packets, of the sink's loop: a quarter of a tick
 
 
-def bound(ms: float) -> str:
-    """A histogram's bucket: the value is at most so many milliseconds."""
-    return ">100" if ms == float("inf") else f"<={ms:g}"
+def limits(row: dict[str, Any]) -> list[str]:
+    """What besides the service may have limited these figures: nothing, if the load and those who take its results
+    were in time and had CPU to spare."""
+    found = []
+    if row["others_percent"] > DISTURBED:
+        found.append(f"DISTURBED: other processes used {row['others_percent']:.0f} % of the service's CPU meanwhile")
+    if row["shared_percent"] > MOST_SHARED:
+        found.append(f"the CPUs of generator, sink and Redis were {row['shared_percent']:.0f} % busy")
+    if row["generator_late_ms"] > MOST_LATE_MS:
+        found.append(f"the generator's packets were {row['generator_late_ms']:.1f} ms late (p99)")
+    if row["sink_late_ms"] > MOST_LATE_MS:
+        found.append(f"the sink's loop was {row['sink_late_ms']:.1f} ms late (p99)")
+    if row["not_sent"]:
+        found.append(f"{row['not_sent']} packets were not sent")
+    return found
 
 
-def via(latency_s: dict[str, float]) -> list[str]:
-    """From the generator's sendto to the provider's socket."""
-    return [f"{1000 * latency_s[p]:.0f}" if p in latency_s else "-" for p in ("p50", "p99")]
+def timed(seconds: dict[str, float]) -> list[str]:
+    """p50 and p99 in ms."""
+    return [f"{1000 * seconds[p]:.0f}" if p in seconds else "-" for p in ("p50", "p99")]
+
+
+def cells_of(row: dict[str, Any]) -> list[str]:
+    """Of a row that was measured on callbridge."""
+    floor, late = row.get("floor"), row["late_ms"]
+    most = ">100" if late["max"] == float("inf") else f"<={late['max']:g}"
+    return [
+        row["row"], str(row["legs"]), f"{row['cpu_percent']['service']:.1f}", f"{row['cpu_per_leg_percent']:.4f}",
+        f"{floor['cpu_per_leg_percent']:.4f}" if floor else "-",
+        f"{row['cpu_per_leg_percent'] / floor['cpu_per_leg_percent']:.1f}" if floor else "-",
+        f"{late['p50']:.1f}", f"{late['p99']:.1f}", most, f"{row['tick_ms']['p99']:.1f}",
+        *timed(row["latency_s"]), *timed(row["final_s"]), *timed(row["turn_s"]),
+        f"{row['rss_mb']:.0f}", f"{row['rss_per_leg_kb']:.1f}", str(row["sent"]), str(row["received"]),
+        str(row["kernel_drops"]), "see below" if limits(row) else "service",
+    ]  # fmt: skip
 
 
 def show_row(row: dict[str, Any], *, is_first: bool) -> None:
-    """One number of legs, as soon as it was measured."""
+    """One line, as soon as it was measured."""
     if is_first:
         print(" ".join(name.rjust(width) for name, width in COLUMNS))
-    floor = row.get("floor")
-    cells = (
-        str(row["legs"]), str(row["calls"]),
-        f"{row['cpu_percent']['service']:.1f}", f"{row['cpu_per_leg_percent']:.4f}",
-        f"{floor['cpu_per_leg_percent']:.4f}" if floor else "-",
-        f"{row['cpu_per_leg_percent'] / floor['cpu_per_leg_percent']:.1f}" if floor else "-",
-        bound(row["late_ms"]["p50"]), bound(row["late_ms"]["p99"]), bound(row["late_ms"]["max"]),
-        bound(row["tick_ms"]["p99"]), *via(row["latency_s"]), f"{row['rss_mb']:.0f}", f"{row['rss_per_leg_kb']:.1f}",
-        str(row["sent"]), str(row["received"]), str(row["kernel_drops"]), str(row["keepalives"]),
-        f"{row['audio_bytes'] / 1e6:.1f}",
-    )  # fmt: skip
-    print(" ".join(cell.rjust(width) for cell, (_, width) in zip(cells, COLUMNS, strict=True)), flush=True)
+    if row["program"] == "callbridge" and "failed" not in row:
+        cells = cells_of(row)
+        print(" ".join(cell.rjust(width) for cell, (_, width) in zip(cells, COLUMNS, strict=True)), flush=True)
+    else:
+        print(f"{row['row']:>13} {told(row)}", flush=True)
+
+
+def told(row: dict[str, Any]) -> str:
+    """What a row that is no line of figures says."""
+    if "failed" in row:
+        return f"FAILED: {row['failed']}"
+    if "skipped" in row:
+        return f"not measured: {row['skipped']}"
+    if row["program"] == "start":
+        imports = ", ".join(f"{name} {1000 * seconds:.0f}" for name, seconds in row["import_s"].items())
+        return f"ready after {row['ready_s']:.2f} s (worst {row['ready_worst_s']:.2f}); ms to import: {imports}"
+    heard = f"; ONLY {row['share']:.0%} of the audio arrived at the sink" if row["share"] < 0.95 else ""
+    return f"{row['legs']:>5} {row['cpu_percent']:>6.1f} {row['cpu_per_leg_percent']:.4f}{heard}"
+
+
+def ratios(rows: list[dict[str, Any]]) -> list[str]:
+    """What a leg costs in other programs, against callbridge at the nearest number of legs."""
+    ours = [row for row in rows if row["row"].startswith("pcmu-") and "failed" not in row]
+    lines = []
+    for row in rows:
+        if row["program"] in ("pipecat", "livekit") and "share" in row and ours:
+            near = min(ours, key=lambda own: abs(own["legs"] - row["legs"]))
+            ratio = row["cpu_per_leg_percent"] / near["cpu_per_leg_percent"]
+            lines.append(f"A leg in {row['what']} costs {ratio:.1f} times that of {near['row']}.")
+    return lines
 
 
 def show_notes(result: dict[str, Any]) -> None:
@@ -49,36 +97,46 @@ def show_notes(result: dict[str, Any]) -> None:
     machine = result["machine"]
     kind = "SIPREC, 2 legs a call" if result["siprec"] else "plain SIP"
     print(
-        f"\n{machine['model']}, {machine['cpus']} CPUs, Python {machine['python']}. {result['codec']}, 50 packets/s a "
-        f"leg, {kind}, gate.mode = {result['gate']}, {result['held']:.0%} of the calls on signalled hold.\n"
+        f"\n{machine['model']}, {machine['cpus']} CPUs, Python {machine['python']}. 50 packets/s a leg, {kind}, "
+        f"gate.mode = {result['gate']}, {result['held']:.0%} of the calls on signalled hold.\n"
         f"Mix: {result['mix']}.\n"
-        f"CPU: the service process alone, % of one core over {result['seconds']:g} s. late: how late a tick began, "
-        "tick: how long it took; ms, by histogram\nbucket. received: from the ledgers in call.ended. dropped: "
-        "datagrams lost in the kernel. via: from a packet's sending to the provider's socket, less\nthe wait for its "
-        "chunk's other packets, where the stream is at real time. floor: floor.c, % a leg; it receives and frames, "
-        "nothing else."
+        f"CPU: the service process alone, % of one core over {result['seconds']:g} s. floor: floor.c, % a leg; it "
+        "receives and frames, nothing else. ms from here: late: how late\na tick began; tick: how long it took (both "
+        "interpolated within a histogram's bucket). via: from the sending of the packet that completes a chunk to the\n"
+        "chunk's arrival at the provider, within speech: wait for the tick, for the 32 ms frame of the detector that "
+        "the chunk's end lies in, for the tick's work, the socket\n(G.711 only). final: from the provider's sending of "
+        "a final to a Redis reader's `transcript.final`; turn: to its `turn.ended`, from the later of that and the end "
+        "of\nturn_end_ms. received: from the ledgers in call.ended. dropped: datagrams lost in the kernel."
     )
     for row in result["rows"]:
-        cpu = row["cpu_percent"]
-        print(
-            f"{row['legs']:>6} legs: generator {cpu['generator']:.0f} % CPU, packets {row['generator_late_ms']:.1f} ms "
-            f"late (p99); sink {cpu['sink']:.0f} %; Redis {cpu['redis']:.0f} %; {row['held']} legs held, "
-            f"{row['connections']} provider connections; set-up p99 {1000 * row['setup_s'].get('p99', 0):.0f} ms; "
-            f"{row['ended']} of {row['calls']} calls in Redis"
-        )
-        if row["others_percent"] > DISTURBED:
-            others = f"{row['others_percent']:.0f} %"
-            print(f"{'':>13}DISTURBED: other processes used {others} of the service's CPU meanwhile")
-        if row["catch_up_s"]["n"]:
-            p50, p99 = (1000 * row["catch_up_s"][p] for p in ("p50", "p99"))
-            print(f"{'':>13}while pre-roll is caught up after a pause: via p50 {p50:.0f}, p99 {p99:.0f} ms")
-        for what in ("failures", "not_sent", "empty_frames", "receive_errors"):
-            if row[what]:
-                print(f"{'':>13}{what.replace('_', ' ')}: {row[what]}")
+        if row["program"] == "callbridge" and "failed" not in row:
+            show_details(row)
+    print(*ratios(result["rows"]), *targets.verdicts(result["rows"]), sep="\n")
+
+
+def show_details(row: dict[str, Any]) -> None:
+    """Who else worked, and what went wrong."""
+    cpu = row["cpu_percent"]
+    print(
+        f"{row['row']:>13}: CPU of generator {cpu['generator']:.0f} %, sink {cpu['sink']:.0f}, Redis "
+        f"{cpu['redis']:.0f}, reader {cpu['reader']:.0f}, their CPUs {row['shared_percent']:.0f} % busy; late (p99): "
+        f"generator {row['generator_late_ms']:.1f} ms, sink {row['sink_late_ms']:.1f}; {row['held']} legs held, "
+        f"set-up p99 {1000 * row['setup_s'].get('p99', 0):.0f} ms; {row['ended']} of {row['calls']} calls in Redis; "
+        f"timed {row['latency_s']['n']} chunks, {row['final_s']['n']} finals, {row['turn_s']['n']} turns"
+    )
+    for limit in limits(row):
+        print(f"{'':>15}{limit}")
+    if row["catch_up_s"]["n"]:
+        p50, p99 = (1000 * row["catch_up_s"][p] for p in ("p50", "p99"))
+        print(f"{'':>15}while pre-roll is caught up after a pause: via p50 {p50:.0f}, p99 {p99:.0f} ms")
+    for what in ("failures", "empty_frames", "receive_errors"):
+        if row[what]:
+            print(f"{'':>15}{what.replace('_', ' ')}: {row[what]}")
 
 
 def main() -> None:
-    result = json.loads(Path(sys.argv[1]).read_text())
+    saved = [json.loads(Path(name).read_text()) for name in sys.argv[1:]]
+    result = {**saved[0], "rows": [row for one in saved for row in one["rows"]]}
     for n, row in enumerate(result["rows"]):
         show_row(row, is_first=n == 0)
     show_notes(result)
