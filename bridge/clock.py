@@ -34,3 +34,8 @@ def running_at(speed: float) -> Iterator[None]:
 def unix_ms() -> int:
     """Wall clock, milliseconds since the epoch, UTC."""
     return time.time_ns() // 1_000_000
+
+
+def thread_time() -> float:
+    """Seconds of CPU that the calling thread has spent."""
+    return time.thread_time()

@@ -16,10 +16,12 @@ from typing import Any, Protocol, TypeVar
 import structlog
 
 from bridge.call import Call
+from bridge.clock import thread_time
 from bridge.config import Settings, TrunkSettings
 from bridge.errors import CapacityError
 from bridge.ingress.contract import CallControl, CallOffer
 from bridge.leg import Leg
+from bridge.load import Load
 from bridge.media.outputs import Failure, Output
 from bridge.metrics import Metrics
 from bridge.plans import ProviderTables, plan_for, with_tables
@@ -29,13 +31,10 @@ from bridge.web.contract import Feed, Verb
 from bridge.web.feed import Feeds
 from bridge.wiring import Timed, Wiring
 
-BUSY_LIMIT = 0.85  # share of a tick that may be spent working, averaged over about a second, before calls are refused
-BUSY_WEIGHT = 0.02  # of one tick in that average: 50 ticks
 COLLECT_EVERY = 60.0  # s between full garbage collections when there is little to do
 COLLECT_AT_LATEST = 1800.0  # s
-COLLECT_BELOW = 0.15  # share of a tick: about 200 legs, a collection of some 20 ms
+COLLECT_BELOW = 0.25  # share of the core: about 200 legs, a collection of some 20 ms
 LOOK_EVERY = 1.0  # s between two looks for calls that were forgotten
-MOST_LATE = 5  # ticks that may be missed before the beat starts anew
 T = TypeVar("T")
 log = structlog.get_logger()
 
@@ -81,7 +80,7 @@ class Service:
         "Ticks so far: whoever supervises us sees whether they go on."
         self._after_read: list[Callable[[float], None]] = []
         self._legs_open = 0
-        self._busy = 0.0
+        self._load = Load()
         self._is_draining = False
         self._look_at = 0.0
         self._collected_at = 0.0
@@ -122,7 +121,9 @@ class Service:
     @property
     def is_accepting(self) -> bool:
         """See `Host`."""
-        return not self._is_draining and self._busy < BUSY_LIMIT and self._open_legs() < self._settings.service.max_legs
+        return (
+            not self._is_draining and not self._load.is_too_much and self._open_legs() < self._settings.service.max_legs
+        )
 
     def _open_legs(self) -> int:
         return sum(1 for call in self._calls.values() for leg in call.legs if not leg.is_closed)
@@ -140,7 +141,7 @@ class Service:
         try:
             if self._is_draining:
                 raise CapacityError("draining", retry_after=30)
-            if self._busy >= BUSY_LIMIT:
+            if self._load.is_too_much:
                 raise CapacityError("the media plane is at its limit")
             self._admit(len(offer.legs))
             call = Call(
@@ -178,21 +179,22 @@ class Service:
     # -- the tick ---------------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Ticks until cancelled."""
+        """Ticks until cancelled. A beat that was missed is not made up for: the next tick takes all that is there."""
         tick = self._settings.service.tick_ms / 1000
         clock = self._wiring.now
-        due = clock()
+        due = before = clock()
+        spent = thread_time()
         while True:
             due += tick
             await asyncio.sleep(max(due - clock(), 0.0))
-            now = clock()
-            self._metrics.tick_lateness.observe(max(now - due, 0.0))
+            now, late = clock(), max(clock() - due, 0.0)
+            self._metrics.tick_lateness.observe(late)
+            spent, spent_before = thread_time(), spent
+            self._load.note(cpu=spent - spent_before, wall=now - before, late=late)
+            before = now
             self.tick(now)
-            spent = clock() - now
-            self._metrics.tick_seconds.observe(spent)
-            self._busy += BUSY_WEIGHT * (spent / tick - self._busy)
-            if clock() - due > MOST_LATE * tick:
-                due = clock()
+            self._metrics.tick_seconds.observe(clock() - now)
+            due += late // tick * tick
 
     def tick(self, now: float) -> None:
         """One beat. What arrived is read first, so that a call that has ended loses nothing of its last 20 ms."""
@@ -221,7 +223,7 @@ class Service:
         every few seconds. What a call leaves behind is freed by reference counts but for a few cycles; those wait
         for a quiet moment, or for `COLLECT_AT_LATEST`."""
         waited = now - self._collected_at
-        if waited > COLLECT_AT_LATEST or (waited > COLLECT_EVERY and self._busy < COLLECT_BELOW):
+        if waited > COLLECT_AT_LATEST or (waited > COLLECT_EVERY and self._load.busy < COLLECT_BELOW):
             self._collected_at = now
             gc.collect()
 
@@ -355,7 +357,7 @@ class Service:
             "legs": self._open_legs(),
             "max_legs": self._settings.service.max_legs,
             "calls": len(self._calls),
-            "busy": round(self._busy, 3),
+            "busy": round(self._load.busy, 3),
             "instance": self._health.instance,
         }
 
