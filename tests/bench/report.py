@@ -14,6 +14,17 @@ COLUMNS = (
     ("max", 6), ("tick p99", 8), ("via p50", 7), ("p99", 5), ("final p50", 9), ("p99", 5), ("turn p50", 8), ("p99", 5),
     ("RSS MB", 6), ("kB a leg", 8), ("sent", 8), ("received", 8), ("dropped", 7), ("limit", 9),
 )  # fmt: skip
+LEGEND = """\
+CPU       the service process alone, % of one core over {seconds:g} s
+floor     floor.c, % a leg: receives and frames, nothing else
+late      how late a tick began; tick: how long it took. ms, interpolated within the histogram's bucket; max: its bound
+via       ms from the sending of the packet that completes a chunk to its arrival at the provider, within speech:
+          the wait for the tick (0 to 20), the tick's work before it, the sockets. G.711 without SRTP only
+final     ms from the provider's sending of a final to a Redis reader's `transcript.final`
+turn      ms to its `turn.ended`, from the later of the final's sending and the end of turn_end_ms
+kB a leg  over the empty service. received: by the ledgers in call.ended. dropped: datagrams lost in the kernel
+limit     `service`: the load, the sink and the reader had CPU to spare and were in time
+"""
 DISTURBED = 5.0  # % of the service's CPU used by others: lateness is then theirs as much as ours
 MOST_SHARED = 85.0  # % of the CPUs that load, sink, Redis and its reader share
 MOST_LATE_MS = 5.0  # p99 of the generator's packets, of the sink's loop: a quarter of a tick
@@ -98,15 +109,10 @@ def show_notes(result: dict[str, Any]) -> None:
     kind = "SIPREC, 2 legs a call" if result["siprec"] else "plain SIP"
     print(
         f"\n{machine['model']}, {machine['cpus']} CPUs, Python {machine['python']}. 50 packets/s a leg, {kind}, "
-        f"gate.mode = {result['gate']}, {result['held']:.0%} of the calls on signalled hold.\n"
+        f"gate.mode = {result['gate']}, {result['held']:.0%} of the calls on signalled hold."
+        f"{' With real-time priority.' if result.get('is_realtime') else ''}\n"
         f"Mix: {result['mix']}.\n"
-        f"CPU: the service process alone, % of one core over {result['seconds']:g} s. floor: floor.c, % a leg; it "
-        "receives and frames, nothing else. ms from here: late: how late\na tick began; tick: how long it took (both "
-        "interpolated within a histogram's bucket). via: from the sending of the packet that completes a chunk to the\n"
-        "chunk's arrival at the provider, within speech: wait for the tick, for the 32 ms frame of the detector that "
-        "the chunk's end lies in, for the tick's work, the socket\n(G.711 only). final: from the provider's sending of "
-        "a final to a Redis reader's `transcript.final`; turn: to its `turn.ended`, from the later of that and the end "
-        "of\nturn_end_ms. received: from the ledgers in call.ended. dropped: datagrams lost in the kernel."
+        f"{LEGEND.format(**result)}"
     )
     for row in result["rows"]:
         if row["program"] == "callbridge" and "failed" not in row:
