@@ -32,11 +32,12 @@ class Reader:
         self.turn_end_ms = turn_end_ms
         self.ends = TurnEnds(turn_end_ms)
         self.entries = 0
+        found = self.client.xrevrange("callbridge:events", count=1)
+        self.last = found[0][0] if found else b"0"
 
     def read(self) -> None:
-        """For ever: what comes after now."""
-        found = self.client.xrevrange("callbridge:events", count=1)
-        last = found[0][0] if found else b"0"
+        """For ever: what came after this reader was made."""
+        last = self.last
         while True:
             answer = self.client.xread({"callbridge:events": last}, count=MOST_ENTRIES, block=BLOCK_MS)
             received, ends = time.monotonic(), self.ends

@@ -40,6 +40,7 @@ MARK_BYTES = len(MARK) + 8
 PAUSE = 0.25  # s without a frame
 STEADY_FRAMES = 6
 CATCHING_UP = 0.9  # of real time: frames that come faster than this carry a backlog
+LONGEST_SEGMENT = 7.0  # s; Deepgram too makes a long one final unasked
 SHORTEST_FINAL = 0.3  # s of audio; less has no words in it
 LOOK_EVERY = 0.02  # s between two looks at how late this process's own loop is
 TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
@@ -187,8 +188,9 @@ class Connection(asyncio.Protocol):
         heard = self.audio_bytes / self.bytes_per_second
         if self.interim_s and heard - self.told >= self.interim_s:
             self.told = heard
-            self.totals.interims += 1
-            self.send_results(heard, is_final=False, from_finalize=False)
+            is_long = heard - self.final_until >= LONGEST_SEGMENT
+            self.totals.interims += not is_long
+            self.send_results(heard, is_final=is_long, from_finalize=False)
 
     def find_marks(self, key: bytearray, masked: bytearray) -> None:
         """What is sent after a pause is old by intention (pre-roll) and comes faster than real time until it has caught
