@@ -38,6 +38,7 @@ from tests.redis_server import RedisServer
 TURN_END_MS = 800  # gate.turn_end_ms's default
 PREPARE_WITHIN = 90.0  # s; tapes are encoded, and encrypted, before the first call
 FLOOR_SECONDS = 10.0
+LAST_WORDS = 1000  # characters of each log, in an error
 LEDGERS_WITHIN = 30.0  # s
 
 
@@ -57,10 +58,15 @@ class LoadBench(Bench):
                 try:
                     measured = self.measure_row(row, redis)
                 except (BenchError, OSError) as error:
-                    measured = {"failed": str(error)}
+                    measured = {"failed": f"{error}{self.last_words()}"}
                 result["rows"].append({"row": row.name, "program": row.program, **measured})
                 report.show_row(result["rows"][-1], is_first=len(result["rows"]) == 1)
         return result
+
+    def last_words(self) -> str:
+        """The ends of the logs, where somebody complained."""
+        texts = {log.stem: log.read_text(errors="replace")[-LAST_WORDS:].strip() for log in self.folder.glob("*.log")}
+        return "".join(f"\n--- {name}: {text}" for name, text in texts.items() if text)
 
     def measure_row(self, row: Row, redis: RedisServer) -> dict[str, Any]:
         """Raises BenchError, OSError."""
