@@ -77,6 +77,7 @@ class SipIngress:
             admit=self._screen.admit,
             advertise=settings.sip.advertise,
             server_tls=server_tls(settings),
+            on_unresolved=lambda: metrics.sip_unresolved.add(1),
         )
 
         metrics.sip_dialogs.read_from(lambda: float(self.endpoint.n_dialogs))

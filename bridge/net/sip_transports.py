@@ -17,7 +17,9 @@ from dataclasses import dataclass
 import structlog
 
 from bridge.errors import ConfigError
+from bridge.net.sip_names import UNKNOWN, Address, SipNames
 from bridge.net.sip_sockets import Datagrams, Stream
+from bridge.sip.dialog import is_address
 from bridge.sip.endpoint import Endpoint
 from bridge.sip.events import Event, Flow, Outgoing
 
@@ -69,6 +71,7 @@ class SipDriver:
     def __init__(
         self, endpoint: Endpoint, on_event: OnEvent, *, admit: Admit = lambda host: True, advertise: str = "",
         server_tls: ssl.SSLContext | None = None, client_tls: ssl.SSLContext | None = None,
+        names: SipNames | None = None, on_unresolved: Callable[[], None] = lambda: None,
     ) -> None:  # fmt: skip
         """`on_event` is called for every event, in order; it may call the endpoint, but not `pump`. `admit` judges a
         source address before its bytes are looked at. `advertise`: our address towards peers, if not the socket's."""
@@ -77,6 +80,10 @@ class SipDriver:
         self._admit = admit
         self._advertise = advertise
         self._server_tls, self._client_tls = server_tls, client_tls
+        self._names = names or SipNames()
+        self._on_unresolved = on_unresolved
+        self._looking: dict[tuple[Flow, Address], dict[bytes, None]] = {}
+        "Datagrams that wait for a host name's address; a request that is repeated meanwhile waits once."
         self._udp: dict[tuple[str, int], asyncio.DatagramTransport] = {}
         self._streams: dict[Flow, Stream] = {}
         self._servers: list[asyncio.Server] = []
@@ -201,22 +208,54 @@ class SipDriver:
     def _send(self, message: Outgoing) -> None:
         flow = message.flow
         if flow.transport == "udp":
-            transport = self._udp_socket(flow)
-            if transport is not None:
-                transport.sendto(message.data, flow.remote)
+            if message.target is None or is_address(message.target[0]):
+                self._send_datagram(message.data, flow)
+            else:
+                self._send_to_name(message.data, flow, message.target)
             return
         stream = self._streams.get(flow) or next(self._streams_to(flow), None)
         if stream is not None:
             stream.send(message.data)
         elif message.target is not None and self._dials is not None and self._n_dials < MAX_DIALS:
             self._n_dials += 1
-            self._dials.create_task(self._dial(message.data, flow.transport, message.target), name="sip dial")
+            self._dials.create_task(self._dial(message.data, flow, message.target), name="sip dial")
         else:
             log.info("sip message lost", reason="connection is gone", n=len(message.data))
 
-    async def _dial(self, data: bytes, transport: str, target: tuple[str, int]) -> None:
+    def _send_datagram(self, data: bytes, flow: Flow) -> None:
+        transport = self._udp_socket(flow)
+        if transport is not None:
+            transport.sendto(data, flow.remote)
+
+    def _send_to_name(self, data: bytes, flow: Flow, name: Address) -> None:
+        """To the name's address once that is known. Where it has none, the way the last message came."""
+        found = self._names.known("udp", *name, is_v6=":" in flow.remote[0]) if self._dials is not None else None
+        if found is not UNKNOWN or self._dials is None:
+            self._send_datagram(data, flow._replace(remote=found or flow.remote))
+            return
+        waiting = self._looking.setdefault((flow, name), {})
+        waiting[data] = None
+        if len(waiting) == 1:
+            self._dials.create_task(self._send_once_known(flow, name), name="sip name")
+
+    async def _send_once_known(self, flow: Flow, name: Address) -> None:
+        found = await self._resolve("udp", name, is_v6=":" in flow.remote[0])
+        for data in self._looking.pop((flow, name)):
+            self._send_datagram(data, flow._replace(remote=found or flow.remote))
+
+    async def _resolve(self, transport: str, name: Address, *, is_v6: bool) -> Address | None:
+        found = await self._names.look_up(transport, *name, is_v6=is_v6)
+        if found is None:
+            self._on_unresolved()
+            log.info("sip name has no address", reason="resolved to nothing")
+        return found
+
+    async def _dial(self, data: bytes, flow: Flow, target: Address) -> None:
         """Opens a connection for a request whose own was closed (RFC 3261 18.1.1): peers drop idle ones in mid-call."""
+        transport = flow.transport
         try:
+            if not is_address(target[0]):
+                target = await self._resolve(transport, target, is_v6=":" in flow.remote[0]) or target
             async with asyncio.timeout(DIAL_TIMEOUT):
                 flow = await self.connect(transport, *target)
             self._streams[flow].send(data)

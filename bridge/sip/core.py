@@ -91,7 +91,7 @@ class Core:
     # -- sending -------------------------------------------------------------------------------------------------
 
     def send(self, data: bytes, flow: Flow, target: tuple[str, int] | None = None) -> None:
-        self.outgoing.append(Outgoing(data, flow, target if flow.is_reliable else None))
+        self.outgoing.append(Outgoing(data, flow, target))
 
     def flush(self, transaction: ServerTransaction | ClientTransaction) -> None:
         """Sends what a transaction has put out and re-arms it; forgets it at its end."""

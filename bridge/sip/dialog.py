@@ -209,20 +209,23 @@ class Dialog:
         )
 
     def next_address(self) -> tuple[str, int] | None:
-        """The first route's or the remote target's address; None for a host name, which is not resolved here."""
+        """The first route's or the remote target's address. A host name stays one, with port 0 where none is given: it
+        is resolved by who sends."""
         uri = parse_name_addr(self.route_set[0]).uri if self.route_set else self.remote_target
         try:
             host, port, _ = host_port(uri)
-            ipaddress.ip_address(host)
         except ValueError:
             return None
-        return host, port or (5061 if self.flow.transport == "tls" else 5060)
+        if is_address(host):
+            return host, port or (5061 if self.flow.transport == "tls" else 5060)
+        return (host, port or 0) if host else None
 
     def next_hop(self) -> Flow:
         """Where the dialog's requests go: the first route or the remote target where that is an address, else the way
-        the last message came. An open connection is kept (RFC 5923's spirit: SBCs reuse it)."""
+        the last message came, which is also where they go when a host name has no address. An open connection is kept
+        (RFC 5923's spirit: SBCs reuse it)."""
         address = None if self.flow.is_reliable else self.next_address()
-        return self.flow._replace(remote=address) if address else self.flow
+        return self.flow._replace(remote=address) if address and is_address(address[0]) else self.flow
 
 
 def _uri_params(route: str) -> frozenset[str]:
@@ -240,6 +243,15 @@ def without_tag(value: str) -> str:
 def name_addr(value: str) -> str:
     """`value` in angle brackets unless it has them."""
     return value if "<" in value else f"<{value}>"
+
+
+def is_address(host: str) -> bool:
+    """An IP address, not a name."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def bracketed(host: str) -> str:

@@ -30,7 +30,8 @@ class Outgoing:
     data: bytes
     flow: Flow
     target: tuple[str, int] | None = None
-    "Where to connect if the flow's connection is gone; None: nowhere, the message is lost with it."
+    """On a connection: where to connect if it is gone; None: nowhere, the message is lost with it. On UDP: None, or a
+    host name (port 0: not given) whose address is to be used in place of the flow's if it has one."""
 
 
 @dataclass(frozen=True, slots=True)

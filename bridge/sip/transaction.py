@@ -139,7 +139,7 @@ class Transaction:
         self.state = state
         self.flow = flow
         self.target: tuple[str, int] | None = None
-        "Where to connect if the flow's connection is gone."
+        "See `Outgoing`."
         self.output: list[bytes] = []
         "Bytes to send over `flow`; whoever calls takes them."
         self.has_timed_out = False
