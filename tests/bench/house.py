@@ -16,7 +16,9 @@ from typing import Any
 
 from tests.bench import measure
 from tests.bench.certificate import make_certificate
+from tests.bench.disk import DiskProbe
 from tests.bench.processes import Process, get, running, wait_for_http
+from tests.bench.sink_provider import percentiles
 from tests.redis_server import RedisServer, free_port
 
 FIRST_RTP_PORT = 10000  # to 32767: below Linux's ephemeral ports, room for 11 000 legs
@@ -45,7 +47,7 @@ mode = "{gate}"
 [redis]
 url = "{redis}"
 [spool]
-path = "{folder}/spool"
+path = "{spool}"
 [log]
 level = "warning"
 format = "json"
@@ -57,6 +59,7 @@ class Bench:
 
     def __init__(self, options: argparse.Namespace, folder: Path) -> None:
         self.options, self.folder = options, folder
+        self.spool = tempfile.mkdtemp(prefix="callbridge-bench-", dir=options.spool) if options.spool else str(folder)
         cpus = sorted(os.sched_getaffinity(0))
         self.own = {cpus[0]}
         self.others = set(cpus[1:]) or self.own
@@ -89,11 +92,11 @@ class Bench:
         """A configuration file, the port of SIP, and that of HTTP."""
         sip, http = free_port(), free_port()
         config = self.folder / "callbridge.toml"
+        spool = tempfile.mkdtemp(dir=self.spool)
         config.write_text(
             CONFIG.format(
                 max_legs=legs + 50, sip=sip, http=http, rtp=FIRST_RTP_PORT, provider=sink_port,
-                scheme="wss" if is_wss else "ws", gate=self.options.gate, redis=redis.url,
-                folder=tempfile.mkdtemp(dir=self.folder),
+                scheme="wss" if is_wss else "ws", gate=self.options.gate, redis=redis.url, spool=spool,
             )
         )  # fmt: skip
         return config, sip, http
@@ -126,7 +129,8 @@ class Bench:
         pids = {"service": pid, **others}
         start, spent = time.monotonic(), {name: measure.cpu_s(p) for name, p in pids.items()}
         own, shared = (sum(measure.busy_s(cpu) for cpu in cpus) for cpus in (self.own, self.others))
-        time.sleep(self.options.seconds)
+        with DiskProbe(Path(self.spool)) as disk:
+            time.sleep(self.options.seconds)
         took = time.monotonic() - start
         percent = {name: 100 * (measure.cpu_s(p) - spent[name]) / took for name, p in pids.items()}
         own = 100 * (sum(measure.busy_s(cpu) for cpu in self.own) - own) / took
@@ -144,6 +148,8 @@ class Bench:
         return {
             "cpu_percent": percent, "others_percent": max(own - percent["service"], 0.0), "shared_percent": shared,
             "ticks": late.n, "audio_s": audio, "late_ms": in_ms(late), "tick_ms": in_ms(tick),
+            "disk_sync_s": percentiles(disk.taken),
+            "redis_write_ms": in_ms(measure.distribution(before, after, "callbridge_redis_write_seconds")),
         }  # fmt: skip
 
 

@@ -193,6 +193,7 @@ def options_of(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--rate", type=float, default=50.0, help="calls set up per second")
     parser.add_argument("--plain", dest="siprec", action="store_false", help="one leg a call instead of SIPREC's two")
     parser.add_argument("--no-floor", action="store_true", help="leave floor.c out")
+    parser.add_argument("--spool", type=Path, help="folder to have the spool in; a RAM disk shows what the disk adds")
     parser.add_argument("--json", type=Path, help="where to write all figures")
     options = parser.parse_args(arguments)
     extra = "+srtp" * options.srtp + "+wss" * options.wss
@@ -211,10 +212,12 @@ def main() -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     folder = Path(tempfile.mkdtemp(prefix="callbridge-bench-"))
+    bench = LoadBench(options, folder)
     try:
-        result = LoadBench(options, folder).run(options.rows)
+        result = bench.run(options.rows)
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        for used in (folder, bench.spool):
+            shutil.rmtree(used, ignore_errors=True)
     report.show_notes(result)
     if options.json:
         options.json.parent.mkdir(parents=True, exist_ok=True)

@@ -23,10 +23,11 @@ via       ms from the sending of the packet that completes a chunk to its arriva
 final     ms from the provider's sending of a final to a Redis reader's `transcript.final`
 turn      ms to its `turn.ended`, from the later of the final's sending and the end of turn_end_ms
 kB a leg  over the empty service. received: by the ledgers in call.ended. dropped: datagrams lost in the kernel
-limit     `service`: the load, the sink and the reader had CPU to spare and were in time
+limit     `service`: load, sink and reader had CPU to spare and were in time, the disk synced (as finals need) in time
 """
 DISTURBED = 5.0  # % of the service's CPU used by others: lateness is then theirs as much as ours
 MOST_SHARED = 85.0  # % of the CPUs that load, sink, Redis and its reader share
+MOST_SYNC_MS = 20.0  # p99 of 4 kB
 MOST_LATE_MS = 5.0  # p99 of the generator's packets, of the sink's loop: a quarter of a tick
 
 
@@ -42,6 +43,10 @@ def limits(row: dict[str, Any]) -> list[str]:
         found.append(f"the generator's packets were {row['generator_late_ms']:.1f} ms late (p99)")
     if row["sink_late_ms"] > MOST_LATE_MS:
         found.append(f"the sink's loop was {row['sink_late_ms']:.1f} ms late (p99)")
+    if row.get("disk_sync_s", {}).get("p99", 0.0) * 1000 > MOST_SYNC_MS:
+        found.append(
+            f"the disk took {1000 * row['disk_sync_s']['p99']:.0f} ms to sync (p99); finals and turns wait for it"
+        )
     if row["not_sent"]:
         found.append(f"{row['not_sent']} packets were not sent")
     return found
@@ -122,13 +127,14 @@ def show_notes(result: dict[str, Any]) -> None:
 
 def show_details(row: dict[str, Any]) -> None:
     """Who else worked, and what went wrong."""
-    cpu = row["cpu_percent"]
+    cpu, disk = row["cpu_percent"], timed(row.get("disk_sync_s", {}))
     print(
         f"{row['row']:>13}: CPU of generator {cpu['generator']:.0f} %, sink {cpu['sink']:.0f}, Redis "
         f"{cpu['redis']:.0f}, reader {cpu['reader']:.0f}, their CPUs {row['shared_percent']:.0f} % busy; late (p99): "
-        f"generator {row['generator_late_ms']:.1f} ms, sink {row['sink_late_ms']:.1f}; {row['held']} legs held, "
-        f"set-up p99 {1000 * row['setup_s'].get('p99', 0):.0f} ms; {row['ended']} of {row['calls']} calls in Redis; "
-        f"timed {row['latency_s']['n']} chunks, {row['final_s']['n']} finals, {row['turn_s']['n']} turns"
+        f"generator {row['generator_late_ms']:.1f} ms, sink {row['sink_late_ms']:.1f}; disk sync p50 {disk[0]}, p99 "
+        f"{disk[1]} ms; {row['held']} legs held, set-up p99 {1000 * row['setup_s'].get('p99', 0):.0f} ms; "
+        f"{row['ended']} of {row['calls']} calls in Redis; timed {row['latency_s']['n']} chunks, {row['final_s']['n']} "
+        f"finals, {row['turn_s']['n']} turns"
     )
     for limit in limits(row):
         print(f"{'':>15}{limit}")

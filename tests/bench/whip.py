@@ -113,7 +113,7 @@ def main() -> None:
     parser.add_argument("--held", type=float, default=0.1, help="share of SIP calls on signalled hold")
     parser.add_argument("--rate", type=float, default=50.0, help="SIP calls set up per second")
     parser.add_argument("--profile", type=Path, help="where to write what py-spy saw of the service")
-    parser.set_defaults(no_floor=True)
+    parser.set_defaults(no_floor=True, spool=None)
     options = parser.parse_args()
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
