@@ -127,7 +127,7 @@ class Actor:
 async def main(port: int, n: int) -> None:
     site = Site(HttpSettings(listen=f"127.0.0.1:{port}"))
     site.calls.live.clear()
-    site.calls.state |= {"max_legs": 1000}
+    site.calls.state |= {"max_legs": 1000, "legs": 2 * n}
     await site.server.open()
     chance = random.Random(1)
     async with asyncio.TaskGroup() as group:
