@@ -24,6 +24,7 @@ from tests.flow.test_chaos import ACCEPTED_AFTER, DURABLE, LEEWAY, Seen, watch
 from tests.redis_server import Pair, RedisServer, is_installed
 from tests.soak.churn import Churn, weather
 from tests.soak.invariants import Streams, check, legs_of
+from tests.soak.on_disk import events_on_disk
 from tests.soak.stand_in import StandIn, stand_in
 
 SECONDS = float(os.environ.get("SOAK_SECONDS", "1800"))
@@ -180,8 +181,27 @@ def test_calls_with_chaos_on_all_sides_leave_every_invariant_standing(tmp_path: 
 # -- kill -9 ----------------------------------------------------------------------------------------------------------
 
 
-async def until_killed(running: Running, redis: RedisServer, churn: Churn, seen: list[Seen]) -> None:
-    """Calls, and at a random moment `kill -9`; Redis may be away just then. `seen` gets what had been accepted."""
+@dataclass
+class Killed:
+    """What was known at the moments of death."""
+
+    seen: list[Seen] = field(default_factory=list)
+    "Events that the live feed had shown for long enough to be accepted."
+    on_disk: dict[tuple[str, int], dict[str, str]] = field(default_factory=dict)
+    "All that any of the spools held."
+    died: set[str] = field(default_factory=set)
+    "Calls that the spool knew of, and not their end."
+
+    def take(self, folder: Path) -> None:
+        """Looks at what the process that was just killed has left."""
+        found = events_on_disk(folder / "spool")
+        ended = {call for (call, _), fields in found.items() if fields["type"] == "call.ended"}
+        self.on_disk |= found
+        self.died |= {call for call, _ in found} - ended
+
+
+async def until_killed(running: Running, redis: RedisServer, churn: Churn, killed: Killed) -> None:
+    """Calls, and at a random moment `kill -9`; Redis may be away just then."""
     watched: list[Seen] = []
     async with asyncio.TaskGroup() as group:
         watching = group.create_task(watch(running.http, watched))
@@ -192,32 +212,42 @@ async def until_killed(running: Running, redis: RedisServer, churn: Churn, seen:
         await asyncio.sleep(churn.chance.uniform(0.0, 2.0))
         os.kill(running.process.pid, signal.SIGKILL)
         at = monotonic()
+        killed.take(running.log.parent)
         redis.resume()
         calls.cancel()
         await asyncio.wait([calls, watching])
-    seen += [event for event in watched if event.seq and event.at <= at - ACCEPTED_AFTER - LEEWAY]
+    killed.seen += [event for event in watched if event.seq and event.at <= at - ACCEPTED_AFTER - LEEWAY]
 
 
 def test_twenty_times_kill_9_loses_and_doubles_nothing_that_was_accepted(tmp_path: Path) -> None:
-    seen: list[Seen] = []
+    killed = Killed()
     chance, told = random.Random(SEED), Counter[str]()
     with RedisServer(**DURABLE) as redis, providers(tmp_path) as stood_in:
         for _ in range(KILLS):
             with serving(tmp_path, redis, stood_in) as running:
-                asyncio.run(until_killed(running, redis, Churn(running, RATE, chance, told), seen))
+                asyncio.run(until_killed(running, redis, Churn(running, RATE, chance, told), killed))
         with serving(tmp_path, redis, stood_in) as running:
             streams = all_stored(redis.url)
-        table = check(streams)
-        stored = {
-            (call, entry.seq): (entry.type, entry.fields.get("text", ""))
-            for call, entries in streams.calls.items()
-            for entry in entries
-        }
-        kept = table["of what was accepted before kill -9 nothing is lost or changed"]
-        for event in seen:
-            is_there = stored.get((event.call, event.seq)) == (event.type, event.text)
-            kept.see(is_there, f"{event.call} {event.seq} {event.type}")
+            table = check(streams)
+        stored = {(call, entry.seq): entry.fields for call, entries in streams.calls.items() for entry in entries}
+        kept = table["what the spool held at kill -9 stands in Redis, unchanged"]
+        for key, fields in killed.on_disk.items():
+            kept.see(stored.get(key) == fields, f"{key} {fields['type']}")
+        shown = table["what was shown live 100 ms before kill -9 stands in Redis, unchanged"]
+        for event in killed.seen:
+            fields = stored.get((event.call, event.seq), {})
+            shown.see((fields.get("type"), fields.get("text", "")) == (event.type, event.text), f"{event}")
+        crashed = table["a call that died is ended once, with reason crash, and no other is"]
+        for call, entries in streams.calls.items():
+            reasons = [entry.data["reason"] for entry in entries if entry.type == "call.ended"]
+            crashed.see((reasons == ["crash"]) == (call in killed.died), f"{call}: {reasons}")
         table["every call that began has ended"].see(streams.ended == len(streams.shared), f"{streams.ended}")
-        print(f"\n{KILLS} times kill -9: seed {SEED}, {len(streams.shared)} calls, {len(seen)} accepted events watched")
+        print(
+            f"\n{KILLS} times kill -9: seed {SEED}, {len(streams.shared)} calls, {len(killed.died)} of them died,",
+            end="",
+        )
+        print(f" {len(killed.on_disk)} events in the spools, {len(killed.seen)} seen live")
         print(table.text())
         assert table.violations == []
+        assert killed.died
+        assert killed.on_disk
