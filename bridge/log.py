@@ -5,9 +5,12 @@ Never transcript text, numbers, names or keys: `scrub` drops any field whose key
 
 from __future__ import annotations
 
+import contextlib
+import io
 import logging
 import sys
-from typing import Any
+import typing
+from typing import Any, TextIO
 
 import structlog
 
@@ -45,6 +48,23 @@ def scrub(_: Any, __: str, event: structlog.typing.EventDict) -> structlog.typin
     return event
 
 
+class Unfailing(io.TextIOBase):
+    """Standard error for those who cannot stop for it: a full disk under the log, or a reader that has gone, must not
+    end a call. A line that cannot be written is lost."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(OSError, ValueError):  # ValueError: closed
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.flush()
+
+
 def configure(settings: LogSettings) -> None:
     """Sets up the process's logging; by the composition root, at the start and again when the settings are re-read."""
     on_terminal = settings.format == "text" or (settings.format == "auto" and sys.stderr.isatty())
@@ -59,7 +79,7 @@ def configure(settings: LogSettings) -> None:
             render,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, settings.level.upper())),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(typing.cast("TextIO", Unfailing(sys.stderr))),
         cache_logger_on_first_use=False,  # a cached one would keep its level through a reload
     )
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(name)s %(message)s")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
+import sys
 
 import pytest
 import structlog
@@ -23,3 +26,18 @@ def test_a_level_that_is_read_again_holds_for_loggers_that_were_used_before(caps
         structlog.reset_defaults()
     lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
     assert [(line["event"], line.get("text")) for line in lines] == [("warned", None), ("after", "[withheld]")]
+
+
+def test_a_log_that_cannot_be_written_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)  # whoever read the log is gone
+    with os.fdopen(writer, "wb", buffering=0) as raw:
+        stream = io.TextIOWrapper(raw, write_through=True)
+        monkeypatch.setattr(sys, "stderr", stream)
+        configure(LogSettings(format="json"))
+        for _ in range(100):
+            structlog.get_logger().info("still here", n=1)
+        with pytest.raises(BrokenPipeError):
+            stream.write("and nobody reads it\n")
+        stream.detach()
+    structlog.reset_defaults()

@@ -2,13 +2,16 @@
 
 `append` only buffers (it is called from the loop and never waits); `take_unsaved` hands the buffer to `save`, which
 runs in a thread: it writes at explicit offsets, so that a write that failed half way is simply done again, and syncs.
+While that takes long, `write` already hands what came since to the kernel: there it outlives us, if not the machine.
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import re
+import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -41,6 +44,12 @@ class Segment:
     had_events: bool = False
     opened: float = 0.0
     fd: int = -1
+    is_gone: bool = False
+    "Somebody has deleted its file."
+
+
+Chunk = tuple[Segment, int, bytes]
+"""A segment, an offset in it, and what belongs there."""
 
 
 @dataclass(slots=True, eq=False)
@@ -68,7 +77,8 @@ class SpoolFiles:
         self._by_number: dict[int, Segment] = {}
         self._last_number = 0
         self._buffer = bytearray()
-        self._unsaved: list[tuple[Segment, int, bytes]] = []
+        self._unsaved: list[Chunk] = []
+        self._opening = threading.Lock()
         self.size_bytes = 0
 
     # --- open, recover ---
@@ -176,27 +186,61 @@ class SpoolFiles:
             segment.size_bytes = segment.saved_bytes
         self._unsaved.clear()
 
-    def take_unsaved(self) -> list[tuple[Segment, int, bytes]]:
+    def take_unsaved(self) -> list[Chunk]:
         """What to give to `save`. It stays unsaved until `saved` says otherwise."""
         self._seal_buffer()
         return list(self._unsaved)
 
-    @staticmethod
-    def save(chunks: list[tuple[Segment, int, bytes]]) -> None:
+    def save(self, chunks: list[Chunk]) -> None:
         """Writes and syncs. Raises OSError; asking again is safe. Blocks: call in a thread."""
-        touched: dict[int, Segment] = {}
+        self.write(chunks)
+        for segment in {segment.number: segment for segment, _, _ in chunks}.values():
+            os.fdatasync(segment.fd)
+            if not os.fstat(segment.fd).st_nlink:
+                raise FileNotFoundError(errno.ENOENT, "a segment was deleted")
+
+    def write(self, chunks: list[Chunk]) -> None:
+        """The first half of `save`: from here on not even `kill -9` loses it, though a power cut would. May run
+        beside a `save`, with later chunks. Raises OSError. Blocks: call in a thread."""
         for segment, offset, data in chunks:
             if segment.fd < 0:
-                segment.fd = os.open(segment.path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-                _sync_directory(segment.path.parent)
+                self._create(segment)
             done = 0
             while done < len(data):
                 done += os.pwrite(segment.fd, memoryview(data)[done:], offset + done)
-            touched[segment.number] = segment
-        for segment in touched.values():
-            os.fdatasync(segment.fd)
 
-    def saved(self, chunks: list[tuple[Segment, int, bytes]]) -> None:
+    def _create(self, segment: Segment) -> None:
+        with self._opening:
+            if segment.fd >= 0:
+                return
+            if not segment.path.parent.is_dir():
+                self._make_again()
+            segment.fd = os.open(segment.path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+            _sync_directory(segment.path.parent)
+
+    def _make_again(self) -> None:
+        """Somebody has wiped the directory under us, with our lock in it."""
+        assert self._own is not None
+        self._own.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        made = _lock(self._own.path, create=True)
+        if made is None:
+            raise OSError(errno.EBUSY, "another process has taken the spool's directory")
+        os.close(self._own.lock_fd)
+        self._own.lock_fd = made.lock_fd
+
+    def lose_deleted(self) -> set[int]:
+        """Segments whose files are gone though we did not delete them; to be called after `save` has failed. What was
+        in them is not on disk any more."""
+        known = [segment for segment in self._by_number.values() if segment.saved_bytes and not segment.is_gone]
+        gone = [segment for segment in known if not segment.path.exists()]
+        for segment in gone:
+            segment.is_gone = True
+            if segment.fd >= 0:
+                os.close(segment.fd)
+                segment.fd = -1
+        return {segment.number for segment in gone}
+
+    def saved(self, chunks: list[Chunk]) -> None:
         """`save` has done these."""
         del self._unsaved[: len(chunks)]
         for segment, offset, data in chunks:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Mapping
 from typing import Any
 
 import structlog
 
 from bridge import clock
-from bridge.net.spool_files import SpoolFiles
+from bridge.net.spool_files import Chunk, SpoolFiles
 from bridge.publish import spool
 from bridge.publish.box import Entry, Room
 from bridge.publish.outbox import MEMORY_BYTES, Outbox
 from bridge.publish.spool import Kind
 
 SYNC_EVERY = 0.01  # s between two syncs: an event is accepted within 100 ms, with room for a slow disk
+WRITE_ON_EVERY = 0.02  # s, while a sync takes longer than that
 RETRY_FIRST = 0.05  # s after a write that failed; doubles
 RETRY_MAX = 2.0
 
@@ -139,7 +141,7 @@ class WriteAhead:
         ticket = self._outbox.last_ticket
         chunks = self._files.take_unsaved()
         try:
-            await asyncio.to_thread(self._files.save, chunks)
+            await self._save_while_writing_on(chunks)
         except OSError as error:
             self._failed(error.strerror or str(error))
         else:
@@ -149,18 +151,33 @@ class WriteAhead:
             self._wake[partition].set()
         return not self.error
 
+    async def _save_while_writing_on(self, chunks: list[Chunk]) -> None:
+        """Raises OSError. A sync may take long; what is appended meanwhile gets to the kernel all the same."""
+        saving = asyncio.get_running_loop().run_in_executor(None, self._files.save, chunks)
+        n_written = len(chunks)
+        while True:
+            await asyncio.wait([saving], timeout=WRITE_ON_EVERY)
+            if saving.done():
+                saving.result()
+                return
+            further = self._files.take_unsaved()[n_written:]
+            n_written += len(further)
+            with contextlib.suppress(OSError):  # the next save meets it too, and tells
+                await asyncio.to_thread(self._files.write, further)
+
     def _failed(self, reason: str) -> None:
         """Events go on without it, to the sink at once; if the sink is away too, in memory as far as that goes."""
         if not self.error:
             log.error("spool_failed", reason=reason, n=self._outbox.pending)
         self.error = reason
-        if self._files.unsaved_bytes > self._memory_bytes:
-            self._append_again()
+        lost = self._files.lose_deleted()
+        if lost or self._files.unsaved_bytes > self._memory_bytes:
+            self._append_again(lost)
         self._measure_room()
 
-    def _append_again(self) -> None:
+    def _append_again(self, lost: set[int]) -> None:
         """What is confirmed need not wait for the disk any longer: memory holds only what is not."""
-        places, again = self._outbox.unspool()
+        places, again = self._outbox.unspool(lost)
         self._files.discard_unsaved()
         for where in places:
             self._files.release(where)

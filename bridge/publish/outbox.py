@@ -8,7 +8,7 @@ be healed: `resume` compares with what the sink really holds and goes back behin
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 
 from bridge.publish import events
 from bridge.publish.books import Book
@@ -135,17 +135,20 @@ class Outbox:
             woken.add(box.partition)
         return woken
 
-    def unspool(self) -> tuple[list[Where], list[Entry]]:
-        """The disk will not take what it was given: places that will never be, and unconfirmed events that are to be
-        written ahead again."""
+    def unspool(self, lost: Collection[int] = ()) -> tuple[list[Where], list[Entry]]:
+        """The disk will not take what it was given, or the segments `lost` are gone: places that will never be, and
+        unconfirmed events that are to be written ahead again."""
         places: list[Where] = []
         again: list[Entry] = []
         for box in self._boxes.values():
             for entry in (*box.kept, *box.pending):
-                if entry.ticket > self.saved_ticket and entry.where is not None:
-                    places.append(entry.where)
+                where = entry.where
+                if where is None or entry.body is None:  # without a body it stays where it was: reading it will tell
+                    continue
+                if entry.ticket > self.saved_ticket or where.segment in lost:
+                    places.append(where)
                     entry.where = None
-            again += [entry for entry in box.pending if entry.ticket > self.saved_ticket]
+            again += [entry for entry in box.pending if entry.where is None and entry.body is not None]
         return places, sorted(again, key=lambda entry: entry.ticket)
 
     @property

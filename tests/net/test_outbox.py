@@ -5,9 +5,11 @@ import contextlib
 import os
 import random
 import resource
+import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Self
@@ -24,6 +26,7 @@ from bridge.publish.events import Event
 from bridge.sinks.redis_streams import RedisStreams
 from bridge.subscribe import follow, replay, subscribe
 from tests.redis_server import RedisServer, Sentinel, cluster
+from tests.soak.on_disk import events_on_disk
 
 
 def started(call: str) -> Event:
@@ -621,3 +624,52 @@ async def test_a_master_that_dies_under_load_is_followed_to_its_replica_without_
                     await asyncio.sleep(0.01)
                 await flush(publisher, 60)
         check_streams(replica, {f"c{n}": 101 for n in range(20)})
+
+
+async def test_while_a_slow_disk_syncs_what_is_published_reaches_the_kernel_within_100_ms(
+    redis_server: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sync = os.fdatasync
+
+    def slow(fd: int) -> None:
+        time.sleep(1.0)
+        sync(fd)
+
+    async with publishing(redis_server, tmp_path) as publisher:
+        publisher.publish(started("c"))
+        await flush(publisher)
+        monkeypatch.setattr(os, "fdatasync", slow)
+        publisher.publish(final("c", 1))
+        await asyncio.sleep(0.05)  # its sync is under way
+        publisher.publish(final("c", 2))
+        await asyncio.sleep(0.1)
+        on_disk = await asyncio.to_thread(events_on_disk, tmp_path)
+        assert {("c", 2), ("c", 3)} <= on_disk.keys()
+        assert publisher.stats().counts.confirmed == 1, "sent is only what a power cut would not take"
+        monkeypatch.undo()
+        publisher.publish(ended("c"))
+        await flush(publisher)
+    check_streams(redis_server, {"c": 4})
+
+
+async def test_what_waits_in_segments_that_somebody_deletes_is_written_ahead_again(
+    redis_server: RedisServer, tmp_path: Path
+) -> None:
+    redis_server.pause()
+    async with publishing(redis_server, tmp_path) as publisher:
+        publisher.publish(started("c"))
+        await until(lambda: publisher.stats().accepted == 1)
+        await asyncio.to_thread(shutil.rmtree, tmp_path)
+        with structlog.testing.capture_logs() as logs:
+            publisher.publish(final("c", 1))
+            await until(lambda: publisher.stats().accepted == 2)
+        told = [line["reason"] for line in logs if line["event"] == "spool_failed"]
+        assert told == ["a segment was deleted"]
+        assert {("c", 1), ("c", 2)} <= (await asyncio.to_thread(events_on_disk, tmp_path)).keys()
+        with pytest.raises(ConfigError, match="in use"):
+            await Publisher(publisher._sink, instance="test", spool_path=str(tmp_path)).open()
+        redis_server.resume()
+        publisher.publish(ended("c"))
+        await flush(publisher)
+        assert publisher.stats().counts.refused == 0
+    check_streams(redis_server, {"c": 3})
