@@ -10,6 +10,7 @@ from bridge.sip.core import Core, merged_key, server_key
 from bridge.sip.dialog import ALLOW, Dialog, PendingRequest, Phase, contact_value, without_tag
 from bridge.sip.events import Accepted, Body, Confirmed, EndReason, Flow, IncomingCall, Information, Reoffer
 from bridge.sip.message import Request
+from bridge.sip.multipart import is_multipart
 from bridge.sip.syntax import parse_name_addr, scheme_of
 from bridge.sip.transaction import TRYING_AFTER, ServerTransaction
 
@@ -280,7 +281,8 @@ def unserved_content(request: Request) -> Refusal | None:
     if request.method not in ("INVITE", "UPDATE"):
         return None
     coding = request.headers.get("Content-Encoding", "identity").lower()
-    if request.body and (request.content_type not in BODIES or coding != "identity"):
+    is_read = request.content_type in BODIES or is_multipart(request.content_type)
+    if request.body and (not is_read or coding != "identity"):
         return Refusal(415, [("Accept", ", ".join(BODIES)), ("Accept-Encoding", "identity")])
     accepted = [value.partition(";")[0].strip().lower() for value in request.headers.values("Accept")]
     if accepted and not any(value in ("application/sdp", "application/*", "*/*") for value in accepted):
