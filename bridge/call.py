@@ -41,6 +41,12 @@ class Backstop:
             self.call.give_up(now)
 
 
+class Gone:
+    """The `CallControl` of a call that is over."""
+
+    def hang_up(self) -> None: ...
+
+
 class Call:
     """See the module. Synchronous; `now` is monotonic seconds."""
 
@@ -226,6 +232,7 @@ class Call:
             )
             log.info("call ended", call=self.id, reason=self._reason, ms=round(duration * 1000))
         self._on_over(self)
+        self._control, self._legs = Gone(), []  # they hold this object: it shall not wait for the garbage collector
 
     # -- what the API says ------------------------------------------------------------------------------------------
 

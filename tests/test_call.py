@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import socket
+import weakref
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -269,3 +271,23 @@ def test_a_legs_gate_settings_change_at_the_next_tick_and_wrong_ones_change_noth
     assert [settings["mode"] for settings in told] == ["off", "speech"]
     assert not house.service.adjust(call.id, "leg9", {})
     assert not house.service.adjust("nobody", "leg1", {})
+
+
+def test_a_call_that_is_over_is_freed_at_once_and_not_by_the_garbage_collector(house: House) -> None:
+    call = house.open(2)
+    call.answered(house.now)
+    left = [weakref.ref(thing) for thing in (call, *call.legs, *(leg._speech for leg in call.legs))]
+    house.run(1.0)
+    gc.disable()
+    try:
+        call.ended("hangup", house.now)
+        house.run(0.1)
+        for transcription in house.transcriptions:
+            transcription.on_events([Finished()])
+            transcription.on_events = lambda _: None  # as the driver does
+        assert house.events[-1].type == "call.ended"
+        house.run(5.0)  # whatever timers are armed
+        del call, transcription
+        assert [thing() for thing in left] == [None] * len(left)
+    finally:
+        gc.enable()

@@ -216,12 +216,13 @@ class SttDriver:
         for link in list(self._links.values()):
             link.abort()
         self._links.clear()
-        self._drivers.detach(self)
+        self._detach()
 
     def _fail(self, error: Exception) -> None:
         self.log.error("stt.failed", exc_info=error)
+        tell = self._on_events
         self.abort()
-        self._on_events([Finished()])
+        tell([Finished()])
 
     def _pump(self) -> None:
         transcriber = self._transcriber
@@ -284,7 +285,12 @@ class SttDriver:
             self._is_over = True
             if self._timer is not None:
                 self._timer.cancel()
-            self._drivers.detach(self)
+            self._detach()
+
+    def _detach(self) -> None:
+        """Lets go of the leg, which holds this object: neither has to wait for the garbage collector."""
+        self._drivers.detach(self)
+        self._on_events = lambda _: None
 
     def _arm(self) -> None:
         """Only ever moved to an earlier time: a later one is found out when the handle fires."""

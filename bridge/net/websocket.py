@@ -145,12 +145,13 @@ class WebSocketConnection(asyncio.Protocol):
         self._dispatch()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._arm(0, None)
         reason = "" if exc is None else type(exc).__name__
         if self._is_open:
             self._over(1006, reason)
         else:
             self._refuse(Refusal(0, reason or "closed during the handshake"))
+        self._arm(0, None)
+        self._let_go()
 
     def pause_writing(self) -> None:
         if self._is_open and not self._is_over:
@@ -164,9 +165,8 @@ class WebSocketConnection(asyncio.Protocol):
 
     def send(self, message: str | bytes) -> None:
         """One frame. Nothing happens once the connection is closing: its end is on the way to the listener."""
-        if self._ws.state is not State.OPEN:
+        if self._ws.state is not State.OPEN or self._transport is None:
             return
-        assert self._transport is not None
         if isinstance(message, str):
             self._transport.write(masked_frame(Opcode.TEXT, message.encode()))
         else:
@@ -285,9 +285,33 @@ class WebSocketConnection(asyncio.Protocol):
         self._arm(CLOSE_TIMEOUT, self.abort)  # a server closes first; one that does not is not waited for
         self._listener.closed(code, reason)
 
+    def _let_go(self) -> None:
+        """Of everything that holds this object in turn: then it is freed at once, not by the garbage collector, which
+        is kept from running while calls do."""
+        self._transport = None
+        self._listener = _NOBODY
+        self._ws.parser.close()  # a generator over the protocol that holds it
+
     def _arm(self, delay: float, what: Callable[[], None] | None) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         if what is not None:
             self._timer = self._loop.call_later(delay, what)
+
+
+class _Nobody:
+    """The `WebSocketListener` of a connection that is gone."""
+
+    def opened(self, request_id: str) -> None: ...
+
+    def refused(self, refusal: Refusal) -> None: ...
+
+    def received(self, message: str | bytes) -> None: ...
+
+    def closed(self, code: int, reason: str) -> None: ...
+
+    def writable(self, is_writable: bool) -> None: ...
+
+
+_NOBODY = _Nobody()
