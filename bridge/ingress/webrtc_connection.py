@@ -21,7 +21,7 @@ from bridge.ingress.webrtc_audio import Deliver, TrackAudio
 from bridge.ingress.webrtc_ice import Path, listen_on
 from bridge.ingress.webrtc_keys import session_keys
 from bridge.ingress.webrtc_media import SharedMedia
-from bridge.ingress.webrtc_sdp import Offer, recvonly_audio, with_address, without_names
+from bridge.ingress.webrtc_sdp import MAX_CANDIDATES, Offer, recvonly_audio, with_address, without_names
 from bridge.net.datagrams import MediaPort
 from bridge.rtp.frames import PayloadType
 from bridge.rtp.packet import is_rtcp, parse_rtp
@@ -81,6 +81,7 @@ class Connection:
         self._own_keys: SrtpKeys | None = None
         self._path: Path | None = None
         self._early: list[tuple[bytes, Path, float]] = []
+        self._n_candidates = 0
         self.error: Exception | None = None
         "A bug that a packet met: the session is to be ended."
         self.alive_at = self.heard_at = now()
@@ -136,8 +137,11 @@ class Connection:
         self.audio.configure({codec.payloadType: PayloadType(CODECS["OPUS"]) for codec in opus})
 
     async def add_candidates(self, candidates: Sequence[Any]) -> None:
-        """Further ICE candidates of the browser; those that lead nowhere are passed over (RFC 9725 section 4.3.2)."""
-        for candidate in candidates:
+        """Further ICE candidates of the browser; those that lead nowhere are passed over (RFC 9725 section 4.3.2), and
+        so are those beyond `MAX_CANDIDATES` of a session: each makes us send checks to wherever it says."""
+        room = MAX_CANDIDATES - self._n_candidates
+        self._n_candidates += len(candidates)
+        for candidate in candidates[: max(room, 0)]:
             try:
                 await self._peer.addIceCandidate(candidate)
             except (ValueError, OSError, InvalidStateError) as error:

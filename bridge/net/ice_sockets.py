@@ -29,7 +29,7 @@ class IceSockets:
         self._next = 0
         self._epoll = select.epoll()
         self._open: dict[int, tuple[socket.socket, Take]] = {}
-        self._buffer = bytearray(DATAGRAM_BYTES)
+        self._buffer = memoryview(bytearray(DATAGRAM_BYTES))
 
     def bind(self, addresses: Sequence[str]) -> list[socket.socket]:
         """A socket on each of `addresses` that this machine has, all on one port. Raises CapacityError where none can
@@ -39,11 +39,12 @@ class IceSockets:
             port = self._last - self._next % n_ports
             self._next += 1
             found = self._bind_port(addresses, port)
-            if found:
+            if found is not None:
                 return found
         raise CapacityError("no free port for WebRTC")
 
-    def _bind_port(self, addresses: Sequence[str], port: int) -> list[socket.socket]:
+    def _bind_port(self, addresses: Sequence[str], port: int) -> list[socket.socket] | None:
+        """None: the port is somebody's."""
         found: list[socket.socket] = []
         for address in addresses:
             try:
@@ -54,8 +55,10 @@ class IceSockets:
                 for sock in found:
                     sock.close()
                 if error.errno in (errno.EADDRINUSE, errno.EACCES):
-                    return []
+                    return None
                 raise CapacityError(f"cannot open media sockets: {error.strerror}") from error
+        if not found:  # on no port: trying them all would only stop the tick
+            raise CapacityError("none of our addresses can take WebRTC media")
         return found
 
     def attach(self, sock: socket.socket, take: Take) -> None:
@@ -93,7 +96,7 @@ class IceSockets:
             at = seconds + nanoseconds * 1e-9 - offset
         else:
             at = time.monotonic()
-        take(bytes(self._buffer[:length]), source[:2], at)
+        take(self._buffer[:length].tobytes(), source[:2], at)
 
     def close(self) -> None:
         """Releases every socket that is still out."""

@@ -20,7 +20,7 @@ from aiortc.mediastreams import MediaStreamError, MediaStreamTrack
 
 from bridge.config import RtpSettings
 from bridge.errors import CapacityError, PeerError, SdpError
-from bridge.ingress import webrtc, webrtc_connection, webrtc_ice
+from bridge.ingress import webrtc, webrtc_connection, webrtc_ice, webrtc_sdp
 from bridge.ingress.webrtc import Answer, WebRtc
 from bridge.metrics import Metrics
 from tests.ingress.fake_host import FakeHost
@@ -289,6 +289,19 @@ async def test_a_browser_that_hides_its_addresses_is_answered_at_once_and_connec
         answer = await way_in.offer(offer, call="", role="", source="127.0.0.1")
         assert asyncio.get_running_loop().time() - start < 0.9, "a name that nobody answers for costs a second"
         await one.answered(answer)
+        await until(lambda: host.calls[0].seats[0].seconds > 0.1)
+
+
+async def test_candidates_beyond_a_sessions_share_are_passed_over() -> None:
+    host = FakeHost()
+    async with open_way_in(host) as way_in, browser() as one:
+        answer = await one.call(way_in)
+        for n in range(4):
+            lines = [f"a=candidate:1 1 udp 1 127.0.0.{n} {5000 + k} typ host" for k in range(60)]
+            await way_in.trickle(answer.session, "\r\n".join(lines))
+        (session,) = way_in._sessions.values()
+        agent = session.connection._dtls.transport._connection
+        assert len(agent.remote_candidates) <= 2 * webrtc_sdp.MAX_CANDIDATES
         await until(lambda: host.calls[0].seats[0].seconds > 0.1)
 
 

@@ -52,6 +52,14 @@ def test_an_address_that_is_not_ours_is_left_out(sockets: IceSockets) -> None:
     sockets.release(found[0])
 
 
+def test_where_no_address_is_ours_not_every_port_is_tried(sockets: IceSockets) -> None:
+    with pytest.raises(CapacityError, match="addresses"):
+        sockets.bind(["203.0.113.77"])
+    (sock,) = sockets.bind(["127.0.0.1"])
+    assert port_of(sock) == LAST - 1, "one port was tried"
+    sockets.release(sock)
+
+
 def test_what_arrived_is_handed_over_with_its_source_and_time(sockets: IceSockets) -> None:
     (sock,) = sockets.bind(["127.0.0.1"])
     taken: list[tuple[bytes, tuple[str, int], float]] = []
