@@ -94,11 +94,11 @@ class Distribution:
         return self.bounds[-1]
 
     def interpolated(self, share: float) -> float:
-        """The percentile if values lay evenly within their bucket."""
+        """The percentile if values lay evenly within their bucket; inf above the last bucket."""
         seen, low = 0.0, 0.0
         for bound, count in zip(self.bounds, self.counts, strict=True):
             if count and seen + count >= share * self.n:
-                return low if bound == float("inf") else low + (bound - low) * (share * self.n - seen) / count
+                return bound if bound == float("inf") else low + (bound - low) * (share * self.n - seen) / count
             seen, low = seen + count, bound
         return 0.0
 

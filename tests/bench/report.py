@@ -52,6 +52,11 @@ def limits(row: dict[str, Any]) -> list[str]:
     return found
 
 
+def ms(value: float) -> str:
+    """Of a histogram whose last bound is 100 ms."""
+    return ">100" if value == float("inf") else f"{value:.1f}"
+
+
 def timed(seconds: dict[str, float]) -> list[str]:
     """p50 and p99 in ms."""
     return [f"{1000 * seconds[p]:.0f}" if p in seconds else "-" for p in ("p50", "p99")]
@@ -60,12 +65,12 @@ def timed(seconds: dict[str, float]) -> list[str]:
 def cells_of(row: dict[str, Any]) -> list[str]:
     """Of a row that was measured on callbridge."""
     floor, late = row.get("floor"), row["late_ms"]
-    most = ">100" if late["max"] == float("inf") else f"<={late['max']:g}"
+    most = ms(late["max"]) if late["max"] == float("inf") else f"<={late['max']:g}"
     return [
         row["row"], str(row["legs"]), f"{row['cpu_percent']['service']:.1f}", f"{row['cpu_per_leg_percent']:.4f}",
         f"{floor['cpu_per_leg_percent']:.4f}" if floor else "-",
         f"{row['cpu_per_leg_percent'] / floor['cpu_per_leg_percent']:.1f}" if floor else "-",
-        f"{late['p50']:.1f}", f"{late['p99']:.1f}", most, f"{row['tick_ms']['p99']:.1f}",
+        ms(late["p50"]), ms(late["p99"]), most, ms(row["tick_ms"]["p99"]),
         *timed(row["latency_s"]), *timed(row["final_s"]), *timed(row["turn_s"]),
         f"{row['rss_mb']:.0f}", f"{row['rss_per_leg_kb']:.1f}", str(row["sent"]), str(row["received"]),
         str(row["kernel_drops"]), "see below" if limits(row) else "service",

@@ -8,6 +8,7 @@ import pytest
 
 from tests.bench import report, targets
 from tests.bench.load import options_of
+from tests.bench.measure import Distribution
 
 
 def row(name: str = "pcmu-1000", **figures: Any) -> dict[str, Any]:
@@ -84,6 +85,14 @@ def test_a_table_is_shown_with_what_failed_and_what_was_left_out() -> None:
     assert "not measured: LIVEKIT" in text
     assert "ready after 1.00 s" in text
     assert text.splitlines()[1].split()[:4] == ["pcmu-1000", "1000", "80.0", "0.0800"]
+
+
+def test_percentiles_are_interpolated_within_a_bucket_and_unknown_above_the_last() -> None:
+    found = Distribution((0.01, 0.02, float("inf")), (50.0, 40.0, 10.0))
+    assert found.interpolated(0.25) == pytest.approx(0.005)
+    assert found.interpolated(0.7) == pytest.approx(0.015)
+    assert found.interpolated(0.99) == float("inf")
+    assert report.ms(1000 * found.interpolated(0.99)) == ">100"
 
 
 def test_rows_are_named_or_made_of_legs_and_options() -> None:
