@@ -1,8 +1,9 @@
 """SRTP (RFC 3711, RFC 7714) under keys that SDES (RFC 4568) carries in SDP. The cipher work is libsrtp's.
 
 What libsrtp cannot do is refused while the session is described: other suites (AES_256_CM above all, which PJSIP offers
-first), MKI, and anything sent in the clear. Roll-over counters cannot be read or set, so a peer that restarts its
-counting is met with a fresh context under the same key, see `SrtpReceiver`.
+first), more than one key, and anything sent in the clear. A peer's MKI is taken out of its packets. Roll-over counters
+cannot be read or set, so a peer that restarts its counting is met with a fresh context under the same key, see
+`SrtpReceiver`.
 """
 
 from __future__ import annotations
@@ -19,9 +20,11 @@ from bridge.errors import MalformedPacket, SdpError
 REBUILD_AFTER = 20  # packets in a row that failed: 0.4 s at 20 ms
 REBUILD_QUIET = 0.4  # s without one good packet: a stranger's junk between good packets never leads to a rebuild
 SHORTEST_BYTES, LONGEST_BYTES = 16, 1500  # of a packet: header and authentication tag; what pylibsrtp takes
+MOST_MKI_BYTES = 128  # RFC 4568 section 6.1
 LAST_HEADER = b"\x80\x00\xff\xff\x00\x00\x00\x00"  # RTP, the last sequence number there is
 LONGEST_LIFETIME = 1 << 48  # packets under one key (RFC 3711 section 9.2)
 _CRYPTO = re.compile(r"([0-9]{1,9})[ \t]+([A-Za-z0-9_]+)[ \t]+(\S+)(?:[ \t]+(\S.*))?")
+_MKI = re.compile(r"([0-9]{1,39}):([0-9]{1,3})")
 _LIFETIME = re.compile(r"(2\^)?([0-9]{1,15})")
 
 
@@ -31,6 +34,8 @@ class SrtpKeys:
 
     suite: str
     key_and_salt: bytes
+    mki: bytes = b""
+    "Master key identifier that stands in each packet (RFC 3711 section 3.1), where the peer has one. We have none."
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +45,16 @@ class Suite:
     key_and_salt_bytes: int
     profile: str
     "Name of the constant in pylibsrtp.Policy."
+    tag_bytes: int
+    "Behind the MKI in a packet; 0: the cipher's own tag stands before it (RFC 7714 section 8)."
+    rtcp_tag_bytes: int
 
 
 SUITES: dict[str, Suite] = {
-    "AES_CM_128_HMAC_SHA1_80": Suite(30, "SRTP_PROFILE_AES128_CM_SHA1_80"),
-    "AES_CM_128_HMAC_SHA1_32": Suite(30, "SRTP_PROFILE_AES128_CM_SHA1_32"),
-    "AEAD_AES_128_GCM": Suite(28, "SRTP_PROFILE_AEAD_AES_128_GCM"),
-    "AEAD_AES_256_GCM": Suite(44, "SRTP_PROFILE_AEAD_AES_256_GCM"),
+    "AES_CM_128_HMAC_SHA1_80": Suite(30, "SRTP_PROFILE_AES128_CM_SHA1_80", 10, 10),
+    "AES_CM_128_HMAC_SHA1_32": Suite(30, "SRTP_PROFILE_AES128_CM_SHA1_32", 4, 10),
+    "AEAD_AES_128_GCM": Suite(28, "SRTP_PROFILE_AEAD_AES_128_GCM", 0, 0),
+    "AEAD_AES_256_GCM": Suite(44, "SRTP_PROFILE_AEAD_AES_256_GCM", 0, 0),
 }
 "By SDP name (RFC 4568 section 6.2, RFC 7714 section 14.2)."
 
@@ -72,8 +80,8 @@ def parse_crypto(value: str) -> CryptoLine:
     if suite is None:
         raise SdpError("a=crypto: suite is not supported")
     _check_parameters(parameters or "")
-    key_and_salt, lifetime = _parse_key(key, suite)
-    return CryptoLine(int(tag), SrtpKeys(name.upper(), key_and_salt), lifetime)
+    key_and_salt, lifetime, mki = _parse_key(key, suite)
+    return CryptoLine(int(tag), SrtpKeys(name.upper(), key_and_salt, mki), lifetime)
 
 
 def choose_crypto(values: Iterable[str]) -> CryptoLine | None:
@@ -105,13 +113,14 @@ def _check_parameters(text: str) -> None:
             raise SdpError("a=crypto: session parameter is not supported")
 
 
-def _parse_key(text: str, suite: Suite) -> tuple[bytes, int | None]:
+def _parse_key(text: str, suite: Suite) -> tuple[bytes, int | None, bytes]:
     method, _, info = text.partition(":")
     if method.lower() != "inline" or ";" in info:
         raise SdpError("a=crypto: one inline key is supported")
     encoded, *rest = info.split("|")
-    if len(rest) > 1 or any(":" in part for part in rest):
-        raise SdpError("a=crypto: MKI is not supported")
+    mki = _parse_mki(rest.pop()) if rest and ":" in rest[-1] else b""
+    if len(rest) > 1:
+        raise SdpError("a=crypto: more than a lifetime and an MKI")
     try:
         padding = "=" * (-len(encoded) % 4)  # some leave it out
         key_and_salt = base64.b64decode(encoded + padding, validate=True)
@@ -119,7 +128,16 @@ def _parse_key(text: str, suite: Suite) -> tuple[bytes, int | None]:
         raise SdpError("a=crypto: key is not base64") from None
     if len(key_and_salt) != suite.key_and_salt_bytes:
         raise SdpError("a=crypto: key has the wrong length")
-    return key_and_salt, _parse_lifetime(rest[0]) if rest else None
+    return key_and_salt, _parse_lifetime(rest[0]) if rest else None, mki
+
+
+def _parse_mki(text: str) -> bytes:
+    """`1:4` is 1 in four bytes (RFC 4568 section 6.1)."""
+    matched = _MKI.fullmatch(text)
+    length = int(matched[2]) if matched else 0
+    if matched is None or not 0 < length <= MOST_MKI_BYTES or int(matched[1]).bit_length() > 8 * length:
+        raise SdpError("a=crypto: impossible MKI")
+    return int(matched[1]).to_bytes(length, "big")
 
 
 def _parse_lifetime(text: str) -> int:
@@ -175,12 +193,23 @@ class SrtpReceiver:
         return self._open(data, now, "unprotect_rtcp")
 
     def _open(self, data: bytes, now: float, method: str) -> bytes:
+        if self._keys.mki:
+            data = self._without_mki(data, method)
         plain = _attempt(self._session, method, data)
         if plain is None:
             plain = self._open_anew(data, now, method)
         self._failed_in_a_row = 0
         self._last_good = now
         return plain
+
+    def _without_mki(self, data: bytes, method: str) -> bytes:
+        suite, mki = SUITES[self._keys.suite], self._keys.mki
+        end = len(data) - (suite.tag_bytes if method == "unprotect" else suite.rtcp_tag_bytes)
+        start = end - len(mki)
+        if start < 0 or data[start:end] != mki:
+            self.failures += 1
+            raise MalformedPacket("SRTP: not under the agreed MKI")
+        return data[:start] + data[end:]
 
     def _open_anew(self, data: bytes, now: float, method: str) -> bytes:
         self._failed_in_a_row += 1

@@ -73,8 +73,10 @@ def test_harmless_session_parameters_are_passed_over(parameters: str) -> None:
         ("AES_CM_128_HMAC_SHA1_80 inline:" + KEY_30, "not <tag>"),
         ("1 AES_256_CM_HMAC_SHA1_80 inline:" + KEY_30, "suite"),
         ("1 F8_128_HMAC_SHA1_80 inline:" + KEY_30, "suite"),
-        ("1 AES_CM_128_HMAC_SHA1_80 inline:" + KEY_30 + "|2^20|1:4", "MKI"),
-        ("1 AES_CM_128_HMAC_SHA1_80 inline:" + KEY_30 + "|1:4", "MKI"),
+        ("1 AES_CM_128_HMAC_SHA1_80 inline:" + KEY_30 + "|2^20|256:1", "MKI"),
+        ("1 AES_CM_128_HMAC_SHA1_80 inline:" + KEY_30 + "|1:0", "MKI"),
+        ("1 AES_CM_128_HMAC_SHA1_80 inline:" + KEY_30 + "|1:129", "MKI"),
+        ("1 AES_CM_128_HMAC_SHA1_80 inline:" + KEY_30 + "|2^20|2^20|1:4", "more than"),
         ("1 AES_CM_128_HMAC_SHA1_80 inline:" + KEY_30 + "|1:4;inline:" + KEY_30 + "|2:4", "one inline key"),
         ("1 AES_CM_128_HMAC_SHA1_80 uri:" + KEY_30, "one inline key"),
         ("1 AES_CM_128_HMAC_SHA1_80 inline:" + KEY_30[:-4], "length"),
@@ -275,3 +277,29 @@ def test_junk_does_not_lead_a_context_astray() -> None:
         with pytest.raises(MalformedPacket):
             receiver.unprotect(stranger.protect(packet(n)), n * 0.001)
     assert receiver.unprotect(sender.protect(packet(7)), 1.0) == packet(7)
+
+
+@pytest.mark.parametrize(
+    ("suite", "tag", "rtcp_tag"),
+    [
+        ("AES_CM_128_HMAC_SHA1_80", 10, 10),
+        ("AES_CM_128_HMAC_SHA1_32", 4, 10),
+        ("AEAD_AES_128_GCM", 0, 0),
+        ("AEAD_AES_256_GCM", 0, 0),
+    ],
+)
+def test_a_peers_mki_is_taken_out_of_its_packets(suite: str, tag: int, rtcp_tag: int) -> None:
+    line = parse_crypto(format_crypto(1, keys(suite)) + "|2^20|1:4")
+    assert (line.keys.mki, line.lifetime) == (b"\0\0\0\1", 1 << 20)
+    sender, receiver = SrtpSender(keys(suite)), SrtpReceiver(line.keys)
+
+    def marked(data: bytes, behind: int, mki: bytes = b"\0\0\0\1") -> bytes:
+        return data[: len(data) - behind] + mki + data[len(data) - behind :]
+
+    for n in range(65530, 65540):
+        assert receiver.unprotect(marked(sender.protect(packet(n)), tag), n * PTIME) == packet(n)
+    report = report_datagram(ReceiverReport(0xABCD), "x")
+    assert receiver.unprotect_rtcp(marked(sender.protect_rtcp(report), rtcp_tag), 1.0) == report
+    for wrong in (sender.protect(packet(65541)), marked(sender.protect(packet(65542)), tag, b"\0\0\0\2"), b"", b"\x80"):
+        with pytest.raises(MalformedPacket):
+            receiver.unprotect(wrong, 2.0)
