@@ -124,16 +124,18 @@ class Ears:
         return hiss
 
     def _rest(self, rows: Rows, gap: Flags) -> dict[int, Floats]:
-        """A pause empties the recurrent state, and where steady noise leaves none, time. After music or tones its last
-        answers are not trusted: heard again."""
+        """A pause empties the recurrent state, and where steady noise or music leaves none, time: filled by them it is
+        deaf to a voice 10 dB above. After music or tones its last answers are not trusted: heard again."""
         run = np.where(gap, self._gap_run[rows] + 1, 0)
         self._gap_run[rows] = run
         rests = run == at.GAP_FRAMES
         in_doubt = self._music[rows] | self._tones.is_held(rows)
         stale = rows[rests & in_doubt & (self._since_reset[rows] > at.STALE_FRAMES)]
         self._since_reset[rows] = np.where(run >= at.GAP_FRAMES, 0, self._since_reset[rows] + 1)
-        is_noise = (self._swing[rows] <= at.STEADY_DB) & ~in_doubt & (self._last[rows] < at.HINT)
-        fills = is_noise & (self._since_reset[rows] % at.STALE_FRAMES == at.STALE_FRAMES - 1)
+        is_bed = ((self._swing[rows] <= at.STEADY_DB) & ~in_doubt) | self._music[rows]
+        fills = (
+            is_bed & (self._last[rows] < at.HINT) & (self._since_reset[rows] % at.STALE_FRAMES == at.STALE_FRAMES - 1)
+        )
         self._silero.forget(rows[rests | fills])
         return self._hear_again(stale) if stale.size else {}
 

@@ -84,11 +84,14 @@ class Gates:
         self._dead = np.zeros(capacity, np.int64)  # samples of digital silence or absence up to now
         self._speaking = np.zeros(capacity, np.bool_)
         self._hits = np.zeros(capacity, np.uint64)  # one bit a frame: speech? newest lowest
+        self._weak = np.zeros(capacity, np.uint64)  # one bit a frame: perhaps speech?
+        self._sure = np.zeros(capacity, np.uint64)  # one bit a frame: speech beyond doubt?
         self._gaps = np.zeros(capacity, np.uint64)  # one bit a frame: quiet? newest lowest
         self._louder = np.zeros(capacity, np.uint64)  # one bit a frame: louder than the bed?
         self._past = np.zeros((2, capacity, RING), np.float32)  # probability of speech and level of the last 2 s
         self._slot = np.zeros(capacity, np.intp)
         self._loudness = np.zeros(capacity, np.float32)  # level of this voice's loud frames, dBFS
+        self._floor = np.zeros(capacity, np.float32)  # level of the line's quietest frames, rising slowly
         self._spoken = np.zeros(capacity, np.int32)  # frames of speech since the voice began
         self._voices: list[Voice] = []
 
@@ -97,11 +100,12 @@ class Gates:
         self._obey(row, settings)
         for flags in (self.is_open, self.is_signalled, self._speaking, self._signals):
             flags[row] = False
-        for array in (self._dead, self._hits, self._gaps, self._louder):
+        for array in (self._dead, self._hits, self._weak, self._sure, self._gaps, self._louder):
             array[row] = 0
         self._past[0, row] = 0.0
         self._past[1, row] = np.nan
         self._loudness[row] = NOTHING_DBFS
+        self._floor[row] = 0.0
         for array in (self.speech_end, self._sent_to, self._barrier):
             array[row] = position
         cause = SILENCE if settings.mode == "speech" else OPEN
@@ -189,6 +193,8 @@ class Gates:
         slot = self._slot[rows] = (self._slot[rows] + 1) % RING
         self._past[0, rows, slot] = heard.speech
         self._past[1, rows, slot] = heard.level_dbfs
+        floor = np.minimum(heard.level_dbfs, self._floor[rows] + at.FLOOR_RISE_DB)
+        self._floor[rows] = np.maximum(floor, NOTHING_DBFS)
         speaking = self._speaking[rows]
         begins = self._believes(heard) & ~speaking & ~self.is_signalled[rows]
         goes_on = speaking & (heard.speech > at.SPEECH_KEEP)
@@ -214,30 +220,42 @@ class Gates:
         louder = np.maximum(heard.level_dbfs, loudness - at.LOUDNESS_FALL_DB)
         loudness = np.where(heard.speech > at.SPEECH_ON, louder, loudness)
         self._loudness[rows] = loudness
-        sounds = ~heard.gap & (heard.level_dbfs > loudness - at.TAIL_DEPTH_DB)
+        quiet = np.minimum(at.GAP_DBFS, loudness - at.GAP_BELOW_BED_DB)  # a faint voice's last sounds are fainter still
+        quiet = np.maximum(quiet, self._floor[rows] + at.TAIL_ABOVE_FLOOR_DB)
+        sounds = (heard.level_dbfs > loudness - at.TAIL_DEPTH_DB) & (~heard.gap | (heard.level_dbfs > quiet))
         kept_from = np.where(sounds, positions, self.speech_end[rows]) + at.TAIL_MS * PER_MS
         kept_from = np.where(self.send_to[rows] == FAR, kept_from, np.where(sounds, kept_from, self.send_to[rows]))
         self.send_to[rows] = np.where(patient, kept_from, FAR)
 
     def _believes(self, heard: Heard) -> Flags:
-        """Is what was heard in the last frames speech? Two sure frames are enough, but not within music."""
+        """Is what was heard in the last frames speech? Two frames are enough, but not within music."""
         rows = heard.rows
         for row, speech in heard.again.items():
             self._revise(row, speech)
         doubtful = heard.music | heard.tone
         hit = (heard.speech > at.SPEECH_ON) & ~(doubtful & heard.faint)
         hits = self._hits[rows] = (self._hits[rows] << np.uint64(1)) | hit
+        sure = self._sure[rows] = (self._sure[rows] << np.uint64(1)) | (hit & (heard.speech > at.SURE))
         gaps = self._gaps[rows] = (self._gaps[rows] << np.uint64(1)) | heard.gap
         louder = self._louder[rows] = (self._louder[rows] << np.uint64(1)) | heard.louder
+        is_weak = (heard.speech > at.WEAK) & (heard.level_dbfs < at.WEAK_DBFS)
+        weak = self._weak[rows] = (self._weak[rows] << np.uint64(1)) | is_weak
         believes: Flags = hits & _mask(at.ON_FRAMES) == _mask(at.ON_FRAMES)
+        believes |= _count(weak, at.WEAK_WINDOW) >= at.WEAK_FRAMES
         if doubtful.any():
-            stands_out = _count(hits & louder, at.LOUDER_WINDOW) >= at.LOUDER_FRAMES
-            after_gap = (gaps & _mask(at.GAP_WINDOW) != 0) & (
-                _count(hits, at.AFTER_GAP_WINDOW) >= at.AFTER_GAP_FRAMES)  # fmt: skip
-            long_enough = _count(hits, at.DOUBT_WINDOW) >= at.DOUBT_FRAMES
-            believes = np.where(doubtful, hit & (stands_out | after_gap | long_enough), believes)
+            is_sure = _count(sure, at.AFTER_GAP_WINDOW) >= at.SURE_FRAMES
+            stands_out = is_sure & (_count(hits & louder, at.LOUDER_WINDOW) >= at.LOUDER_FRAMES)
+            pauses = gaps & gaps >> np.uint64(1)
+            pauses &= pauses >> np.uint64(2)
+            after_gap = (_count(hits, at.AFTER_GAP_WINDOW) >= at.AFTER_GAP_FRAMES) & (
+                (pauses & _mask(at.GAP_WINDOW) != 0) | (is_sure & (gaps & _mask(at.GAP_WINDOW) != 0)))  # fmt: skip
+            evident = _count(sure, at.AFTER_GAP_WINDOW) >= at.EVIDENT_FRAMES
+            long_enough = (_count(hits, at.DOUBT_WINDOW) >= at.DOUBT_FRAMES) & (
+                _count(sure, at.DOUBT_WINDOW) >= at.DOUBT_SURE_FRAMES)  # fmt: skip
+            believes = np.where(doubtful, hit & (stands_out | after_gap | long_enough | evident), believes)
         for row, speech in heard.again.items():
-            believes |= (rows == row) & ((speech > at.SPEECH_ON).sum() >= at.AGAIN_SPEECH_FRAMES)
+            is_speech = (speech > at.SPEECH_ON).sum() >= at.AGAIN_SPEECH_FRAMES
+            believes |= (rows == row) & is_speech & ((speech > at.SURE).sum() >= at.SURE_FRAMES)
         return believes
 
     def _revise(self, row: int, speech: Floats) -> None:
@@ -249,7 +267,7 @@ class Gates:
         """Somebody speaks. Answers where to send from: the onset, less the pre-roll."""
         order = (self._slot[row] - np.arange(at.LOOKBACK_FRAMES)) % RING  # newest first
         speech, level = self._past[0, row, order], self._past[1, row, order]
-        hints = np.flatnonzero(speech > at.HINT)
+        hints = np.flatnonzero(speech[: at.DOUBT_LOOKBACK_FRAMES if is_doubtful else None] > at.HINT)
         first = int(hints[-1]) if hints.size else at.ON_FRAMES - 1
         known = np.sort(level[~np.isnan(level)])
         floor = max(float(known[len(known) // 10]), NOTHING_DBFS)
@@ -262,7 +280,7 @@ class Gates:
         before = level[first + 1 : first + 4]
         if before.size and (before < max(floor + at.RISE_DB, at.GAP_DBFS)).all():
             lead = min(lead, at.QUIET_LEAD_MS * PER_MS)
-        elif is_doubtful and not int(self._gaps[row]) & int(_mask(at.LOOKBACK_FRAMES)):
+        elif (is_doubtful or floor > at.GAP_DBFS) and not int(self._gaps[row]) & int(_mask(at.LOOKBACK_FRAMES)):
             lead += at.DOUBT_LEAD_MS * PER_MS
         self._speaking[row] = True
         onset = position - (first + 1) * FRAME

@@ -34,12 +34,19 @@ AGAIN_BEGINS = (0, 14, 24)  # frames of them at which the state is emptied
 AGAIN_BLIND = 6  # of them, the first tell nothing: the state is still empty
 
 # Opening
-LOOKBACK_FRAMES = 50  # 1.6 s: a hint this long before the first sure frame belongs to the same words
+WEAK = 0.15  # a faint or odd voice the network half believes ...
+WEAK_DBFS = -38.0  # ... fainter than this, where music and noises are no longer half believed ...
+WEAK_WINDOW = 30
+WEAK_FRAMES = 14  # ... is speech when it stays so
+LOOKBACK_FRAMES = 60  # 1.9 s: a hint this long before the first sure frame belongs to the same words
+DOUBT_LOOKBACK_FRAMES = 50  # within music less: its own hints are many
 HINT = 0.25  # probability of speech that means nothing alone, and an onset when words follow
 RISE_DB = 12.0  # above the floor of the last two seconds: sound that leads into a word without a pause is part of it
 QUIET_LEAD_MS = 200  # pre-roll where the line was quiet before the onset (the setting is the most that is sent)
 
 # Closing
+FLOOR_RISE_DB = 0.06  # per frame, 2 dB a second: the floor of a line that gets noisier
+TAIL_ABOVE_FLOOR_DB = 6.0  # what is quieter than a pause otherwise is still a faint voice's tail
 TAIL_DEPTH_DB = 30.0  # below the voice's loud frames a sound is no longer part of a word
 LOUDNESS_FALL_DB = 0.3  # per frame of speech; 10 dB a second follow a speaker who gets quieter
 TAIL_MS = 250  # silence behind the last word that is sent at once; the hangover's rest goes out only if speech goes on
@@ -48,6 +55,10 @@ VOICE_TRAIL_MS = 24  # a frame's end is half a frame late on average, and the pr
 # Doubt: within music only more evidence opens, and what was late is sent by look-back
 DOUBT_WINDOW = 30  # frames of music in which ...
 DOUBT_FRAMES = 16  # ... so many must be speech before the gate believes it: singing comes and goes
+SURE = 0.85  # singing and brass seldom get there; a voice does within a syllable or two
+SURE_FRAMES = 2  # of AFTER_GAP_WINDOW, before less than DOUBT_FRAMES are believed
+EVIDENT_FRAMES = 7  # so many of AFTER_GAP_WINDOW are enough without any gap, and however loud the bed
+DOUBT_SURE_FRAMES = 8  # and of DOUBT_WINDOW, among those
 GAP_WINDOW = 40  # but when the music paused within so many frames (1.3 s) ...
 AFTER_GAP_WINDOW = 12
 AFTER_GAP_FRAMES = 4  # ... so many of the window are enough: somebody has picked up

@@ -149,3 +149,23 @@ def test_half_a_minute_of_loud_noise_does_not_deafen() -> None:
     line[200000 : 200000 + len(word)] += word
     changes = listen(line)
     assert any(change.is_open and change.position <= 201600 for change in changes)
+
+
+@pytest.mark.parametrize("dbfs", [-12, -16, -20])
+def test_an_announcement_over_a_minute_of_music_is_heard_from_its_onset(dbfs: float) -> None:
+    music, words = recording("hold-music"), recording("agent-first-in-line")
+    bed = np.concatenate([music] * 6)[: 60 * 8000].copy()
+    start = 50 * 8000
+    voice = at_level(words, dbfs)[: len(bed) - start]
+    bed[start : start + len(voice)] += voice
+    opened = [change for change in listen(bed) if change.is_open]
+    assert opened[0].reason == "speech over music"
+    assert start - 4000 < opened[0].position <= start + 400
+
+
+def test_the_last_sounds_of_a_faint_voice_are_sent() -> None:
+    word = at_level(recording("caller-thank-you"), -42)
+    changes = listen(np.concatenate([noise(2, -72), word, noise(3, -72, seed=2)]))
+    loud = np.flatnonzero(np.abs(word) > np.abs(word).max() / 20)
+    closed = [change for change in changes if change.cause is Cause.SILENCE][-1]
+    assert closed.position >= 16000 + loud[-1] + 1600  # its tail lies below what is a pause on other legs
