@@ -94,6 +94,7 @@ class Publisher:
         self._sink_errors: dict[int, str] = dict.fromkeys(range(sink.partitions), "not connected yet")
         self._health: dict[int, Health] = {}
         self._refused_told = 0
+        self._refused_calls: set[str] = set()
 
     def _expose(self, metrics: Metrics) -> None:
         metrics.outbox_queued.read_from(lambda: self._outbox.pending)
@@ -253,11 +254,13 @@ class Publisher:
         self._metrics.redis_write.observe(clock.monotonic() - sent_at)
         marks = self._outbox.wrote(partition, takes, receipt, now=clock.monotonic())
         self._disk.mark(marks)
-        for call, reason in receipt.refused.items():
-            log.error("sink_refused_call", call=call, reason=reason)
+        for call in receipt.refused.keys() - self._refused_calls:
+            log.error("sink_refused_call", call=call, reason=receipt.refused[call])
+            self._refused_calls.add(call)
+        self._refused_calls -= receipt.held.keys()
         if receipt.gaps:
             log.error("events_missing", n=receipt.gaps, reason="not held by anybody any more")
-        if receipt.refused:
+        if receipt.refused and not receipt.held:  # nothing else is left to send
             raise SinkError(next(iter(receipt.refused.values())))
         for entry in self._outbox.release(clock.monotonic()):
             self._disk.append(entry)

@@ -164,6 +164,7 @@ class Link:
         self._key = key
         self._connection: Any = None
         self._turn = 0
+        self._master: tuple[str, int] | None = None
         self.generation = 0
 
     @property
@@ -183,8 +184,26 @@ class Link:
                 await connection.connect()
         except (RedisError, OSError, TimeoutError) as error:
             raise SinkError(_reason(error)) from error
-        self._connection = connection
+        self._connection, self._master = connection, host_port
         self.generation += 1
+
+    async def follow_master(self) -> None:
+        """To be asked about once a second where sentinels say who is master. One that was replaced while it stood still
+        goes on taking writes until they demote it, some ten seconds later, and loses them all. Raises SinkError, and
+        closes, when there is another now."""
+        if self._connection is None or self._address.kind != "sentinel":
+            return
+        try:
+            async with asyncio.timeout_at(asyncio.get_running_loop().time() + CONNECT_S):
+                told = await self._find_master()
+                if told is None or told == self._master:
+                    return
+                role = await self._ask_once(told, self._address.options(), "ROLE")
+        except (RedisError, OSError, SinkError):
+            return  # a sentinel that lives in the past, or none: whoever we have is as good as any
+        if role[0] == b"master":
+            await self.close()
+            raise SinkError("the sentinels have another master now")
 
     async def ask(self, *commands: Sequence[Any], timeout: float = REPLY_S) -> list[Any]:
         """Sends the commands as one pipeline; their answers. An error answer to any of them is a SinkError too, and

@@ -208,7 +208,10 @@ class Outbox:
         marks: dict[str, int] = {}
         for take in takes:
             box = self._boxes.get(take.call)
-            if box is None or take.call not in receipt.held:
+            if box is None:
+                continue
+            if take.call not in receipt.held:  # refused: the others come first from now on
+                self._requeue(box)
                 continue
             self._settle(box, receipt.held[take.call])
             self._unreplicated[partition][box.call] = box

@@ -23,6 +23,7 @@ WAIT = ("WAIT", 1, 250)  # ms; a healthy replica on a LAN confirms in a few; a b
 MAY_WAIT = ("WAIT", 0, 1)  # answered at once
 TRIM_LOOK = 2000  # entries that one trim looks at: bounds the time that the script holds Redis to about 10 ms
 ASK_CALLS = 500  # calls per POSITIONS script
+LOOK_UP_TO = 5000  # calls; then from the oldest again
 CALLS_LOOK = 50  # oldest calls looked at per second for streams that have expired
 
 log = structlog.get_logger()
@@ -40,6 +41,7 @@ class RedisStreams:
         self._replicas = [0 for _ in self._links]
         self._is_durable = [True for _ in self._links]
         self._overrun = [0 for _ in self._links]
+        self._looked = [0 for _ in self._links]
         self._may_wait = True
 
     @property
@@ -97,6 +99,7 @@ class RedisStreams:
 
     async def tend(self, partition: int) -> Health:
         await self.open(partition)
+        await self._links[partition].follow_master()
         await self._count_replicas(partition)
         if not self._is_durable[partition]:
             n_replicas = 1 if not self._replicas[partition] else 0
@@ -166,16 +169,20 @@ class RedisStreams:
         return dict(line.split(":", 1) for line in answer.decode().splitlines() if ":" in line)
 
     async def _forget_expired(self, partition: int) -> None:
-        """The set of calls keeps step with the streams: what has expired leaves it."""
+        """The set of calls keeps step with the streams: what has expired leaves it. Oldest first, and further on where
+        nothing has: calls that never ended, for want of the spool that knew them, must not hide the rest."""
         link, index = self._links[partition], self.keys.calls(partition)
-        (oldest,) = await link.ask(("ZRANGE", index, 0, CALLS_LOOK - 1))
+        at = self._looked[partition]
+        (oldest,) = await link.ask(("ZRANGE", index, at, at + CALLS_LOOK - 1))
         if not oldest:
+            self._looked[partition] = 0
             return
         calls = [call.decode() for call in oldest]
         exist = await link.ask(*(("EXISTS", self.keys.call(call)) for call in calls))
         gone = [call for call, n in zip(calls, exist, strict=True) if not n]
         if gone:
             await link.ask(("ZREM", index, *gone))
+        self._looked[partition] = at + CALLS_LOOK if at < LOOK_UP_TO and not gone else 0
 
 
 def _receipt(parts: Sequence[Part], answer: Sequence[int | bytes], is_durable: bool) -> Receipt:

@@ -28,6 +28,8 @@ RATE = 12.0  # calls a second: all of them run when the first storm comes, and u
 LINES: Lines = tuple((0.5 + 4.0 * n, (WRONG, WEASELS)[n % 2]) for n in range(6))
 CALL = plain(LINES)
 ALL_RUN = N_CALLS / RATE + 1.0  # s
+STALE = 4.0  # s; a sentinel lets ten pass before it demotes one that came back
+KEEP_S = 3.0  # s of the spool: what a swap loses is noticed and healed within that
 SETTLE = 30.0  # s for what waited
 TOLD = 0.25  # s by which the caller and the ledger may differ about a call's length on a loaded machine
 PARTITIONS = 6
@@ -89,6 +91,7 @@ async def swap_fill_and_swap_back(pair: Pair) -> None:
     second.pause()
     await asyncio.to_thread(pair.wait_for_failover, second)
     second.resume()
+    await asyncio.sleep(STALE)  # calls go on, and so does it: whoever believed it would lose what it took
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +100,9 @@ def swapped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Outcome,
     with contextlib.ExitStack() as stack:
         pair = stack.enter_context(Pair(**DURABLE))
         provider = stack.enter_context(stand_in(folder, recogniser="scripted", keep_audio_bytes=0, throttle=0))
-        running = stack.enter_context(service(folder, pair.servers[0], provider.url, redis={"url": pair.url}))
+        running = stack.enter_context(
+            service(folder, pair.servers[0], provider.url, redis={"url": pair.url}, spool={"keep_s": KEEP_S})
+        )
         yield (
             besiege(running, provider, lambda: swap_fill_and_swap_back(pair), lambda: Streams.read(pair.master.url)),
             pair,

@@ -673,3 +673,25 @@ async def test_what_waits_in_segments_that_somebody_deletes_is_written_ahead_aga
         await flush(publisher)
         assert publisher.stats().counts.refused == 0
     check_streams(redis_server, {"c": 3})
+
+
+async def test_a_call_whose_key_somebody_has_taken_holds_up_no_other_and_is_healed(
+    redis_server: RedisServer, tmp_path: Path
+) -> None:
+    with redis_server.client() as client:
+        client.set("callbridge:call:bad", "mine")
+        async with publishing(redis_server, tmp_path) as publisher:
+            with structlog.testing.capture_logs() as logs:
+                publisher.publish(started("bad"))
+                for n in range(400):  # more than a batch takes
+                    publisher.publish(final("bad", n))
+                for n in range(5):
+                    publisher.publish(started(f"good{n}"))
+                    publisher.publish(ended(f"good{n}"))
+                await until(lambda: client.xlen("callbridge:events") == 10)
+                await until(lambda: "WRONGTYPE" in publisher.stats().last_error)
+                await asyncio.sleep(0.5)
+            assert [line["call"] for line in logs if line["event"] == "sink_refused_call"] == ["bad"], "told once"
+            client.delete("callbridge:call:bad")
+            await flush(publisher)
+    check_streams(redis_server, {"bad": 401} | {f"good{n}": 2 for n in range(5)})

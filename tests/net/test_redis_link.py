@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from bridge.errors import ConfigError, SinkError
 from bridge.net.redis_link import Address, Link
-from tests.redis_server import RedisServer, Sentinel, free_port
+from tests.redis_server import Pair, RedisServer, Sentinel, free_port
 
 
 def test_a_plain_url_is_one_redis() -> None:
@@ -136,3 +136,21 @@ async def test_a_sentinel_that_lives_in_the_past_is_not_asked_for_ever(redis_ser
 )
 def test_where_it_is_can_be_shown_without_secrets(url: str, shown: str) -> None:
     assert Address.parse(url).shown == shown
+
+
+async def test_a_master_that_was_replaced_while_it_stood_still_is_left_though_it_takes_writes_again() -> None:
+    with Pair() as pair:
+        link = Link(Address.parse(pair.url), "k")
+        await link.open()
+        await link.follow_master()
+        old = pair.master
+        old.pause()
+        await asyncio.to_thread(pair.wait_for_failover, old)
+        old.resume()
+        assert await link.ask(("SET", "k", "lost soon")) == [b"OK"], "it does not know yet"
+        with pytest.raises(SinkError, match="another master"):
+            await link.follow_master()
+        await link.open()
+        assert await link.ask(("GET", "k")) == [None]
+        await link.follow_master()
+        await link.close()

@@ -270,3 +270,17 @@ async def test_a_user_who_may_not_ask_or_wait_for_replicas_writes_all_the_same(r
                 assert dict((await sink.write(0, [part("a", 4, 5)])).held) == {"a": 5}
                 assert sink.generation(0) == generation, "no connection is lost over it"
         assert [line["event"] for line in logs] == ["replicas_unknown"]
+
+
+async def test_calls_that_never_end_keep_no_expired_one_in_the_set(redis_server: RedisServer) -> None:
+    async with sink_to(redis_server) as sink:
+        with redis_server.client() as client:
+            for n in range(120):  # their process died with its disk
+                await sink.write(0, [part(f"lost{n}", 1, 1)])
+            await sink.write(0, [part("expired", 1, 2, is_last=True)])
+            client.delete("callbridge:call:expired")
+            assert client.zcard("callbridge:calls") == 121
+            for _ in range(3):
+                await sink.tend(0)
+            assert client.zscore("callbridge:calls", "expired") is None
+            assert client.zcard("callbridge:calls") == 120
