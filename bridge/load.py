@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-BUSY_LIMIT = 0.9  # of a core; a call that has just begun is not in the average yet, and 100 legs a second are 7 % more
+BUSY_LIMIT = 0.95  # of a core; where that leaves too little, ticks are late, and the next limit holds
 LATE_LIMIT = 0.1  # s by which ticks are late on average, and words with them: the core is not ours alone
 WEIGHT = 0.02  # of one tick in the averages: 50 ticks, about a second
 

@@ -57,7 +57,7 @@ MAX_SERIES = 500
 """Label sets of one family. What comes after is counted under `other`: a peer must not grow our memory by inventing
 methods or header values."""
 
-TICK_BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)  # s; a tick is 20 ms, silence is heard from 60 ms on
+TICK_BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1)  # s; a tick is 20 ms
 WAIT_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)  # s; network round trips and provider latency
 
 

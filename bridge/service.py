@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import heapq
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeVar
 
@@ -206,10 +206,8 @@ class Service:
             waiting, self._after_read = self._after_read, []
             for then in waiting:
                 self._shielded(then, now)
-        for output in self._shielded(wiring.plane.tick, now) or ():
-            leg = wiring.seats[output.row]
-            if leg is not None:
-                self._dispatch(leg, output, now)
+        self._dispatch_all(self._shielded(wiring.plane.ready) or (), now)
+        self._dispatch_all(self._shielded(wiring.plane.tick, now) or (), now)
         while self._timers and self._timers[0][0] <= now:
             self._shielded(heapq.heappop(self._timers)[2].handle_timer, now)
         self._shielded(wiring.reports.run, now)
@@ -233,6 +231,12 @@ class Service:
         for call in list(self._calls.values()):
             if call.offer.ingress == "external" and call.idle_for(now) > self._settings.rtp.idle_end_s:
                 call.hang_up("timeout", now)
+
+    def _dispatch_all(self, outputs: Iterable[Output], now: float) -> None:
+        for output in outputs:
+            leg = self._wiring.seats[output.row]
+            if leg is not None:
+                self._dispatch(leg, output, now)
 
     def _dispatch(self, leg: Leg, output: Output, now: float) -> None:
         try:

@@ -13,7 +13,7 @@ def after(load: Load, *, seconds: float, cpu: float, late: float = 0.0) -> Load:
     return load
 
 
-@pytest.mark.parametrize(("share", "is_too_much"), [(0.85, False), (0.95, True)])
+@pytest.mark.parametrize(("share", "is_too_much"), [(0.9, False), (0.98, True)])
 def test_what_the_thread_spends_decides(share: float, is_too_much: bool) -> None:
     assert after(Load(), seconds=10, cpu=share).is_too_much is is_too_much
 

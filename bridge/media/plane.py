@@ -352,6 +352,13 @@ class Plane:
 
     # -- the tick ---------------------------------------------------------------------------------------------------
 
+    def ready(self) -> list[Output]:
+        """Chunks that have just become whole and need not wait for the ears. Between the passes of `push` and `tick`:
+        hearing takes milliseconds, and audio that is to be sent anyhow should not be late by them."""
+        self._send_chunks()
+        out, self._out = self._out, []
+        return out
+
     def tick(self, now: float) -> list[Output]:
         """Everything that is due. Call it every `tick_ms`, after the passes of `push`."""
         self.lanes.advance(now)
