@@ -79,6 +79,7 @@ class Gates:
         self._preroll = np.zeros(capacity, np.int64)
         self._hangover = np.zeros(capacity, np.int64)
         self._mute_after = np.zeros(capacity, np.int64)
+        self._tail = np.zeros(capacity, np.int64)  # where the last word's sound had faded
         self._sent_to = np.zeros(capacity, np.int64)  # where the gate last closed: audio before this was sent
         self._barrier = np.zeros(capacity, np.int64)  # where the last hold, mute or pause ended
         self._dead = np.zeros(capacity, np.int64)  # samples of digital silence or absence up to now
@@ -106,7 +107,7 @@ class Gates:
         self._past[1, row] = np.nan
         self._loudness[row] = NOTHING_DBFS
         self._floor[row] = 0.0
-        for array in (self.speech_end, self._sent_to, self._barrier):
+        for array in (self.speech_end, self._tail, self._sent_to, self._barrier):
             array[row] = position
         cause = SILENCE if settings.mode == "speech" else OPEN
         return [self._change(row, cause, position, "start")]
@@ -223,6 +224,11 @@ class Gates:
         quiet = np.minimum(at.GAP_DBFS, loudness - at.GAP_BELOW_BED_DB)  # a faint voice's last sounds are fainter still
         quiet = np.maximum(quiet, self._floor[rows] + at.TAIL_ABOVE_FLOOR_DB)
         sounds = (heard.level_dbfs > loudness - at.TAIL_DEPTH_DB) & (~heard.gap | (heard.level_dbfs > quiet))
+        tail = self._tail[rows]
+        is_tail = sounds & (heard.level_dbfs > self._floor[rows] + at.TAIL_ABOVE_FLOOR_DB)
+        is_tail &= heard.level_dbfs < loudness - at.FADE_BELOW_DB
+        is_tail &= (tail >= positions - FRAME) & (positions - self.speech_end[rows] <= at.FADE_MS * PER_MS)
+        self._tail[rows] = np.where(is_tail, positions, np.maximum(tail, self.speech_end[rows]))
         kept_from = np.where(sounds, positions, self.speech_end[rows]) + at.TAIL_MS * PER_MS
         kept_from = np.where(self.send_to[rows] == FAR, kept_from, np.where(sounds, kept_from, self.send_to[rows]))
         self.send_to[rows] = np.where(patient, kept_from, FAR)
@@ -290,7 +296,7 @@ class Gates:
     def _stop_speaking(self, row: int) -> None:
         if self._speaking[row]:
             self._speaking[row] = False
-            self._voices.append(Voice(row, False, int(self.speech_end[row]) - at.VOICE_TRAIL_MS * PER_MS))
+            self._voices.append(Voice(row, False, int(self._tail[row]) - at.VOICE_TRAIL_MS * PER_MS))
 
     def _told(self, rows: Rows | int) -> NDArray[np.int8]:
         """The strongest signalled cause that the mode obeys, or OPEN."""

@@ -318,6 +318,17 @@ def test_what_the_ears_heard_again_opens_the_gate_from_where_it_was_said() -> No
     assert start - 400 * 8 <= opened.position <= start + FRAME
 
 
+def test_a_word_that_fades_for_a_while_ends_for_its_turn_when_it_has_faded() -> None:
+    line = Line(SPEECH)
+    line.hear(1, dbfs=-65)
+    line.speak()
+    for dbfs in (-40, -44, -48):
+        line.hear(0.064, dbfs=dbfs)
+    faded = line.position
+    line.hear(1, dbfs=-65)
+    assert line.gates.take_voices()[-1] == Voice(1, False, faded - 40 * 8)
+
+
 def test_voices_are_told_in_every_mode_for_turns() -> None:
     for settings in (SPEECH, HOLD, OFF):
         line = Line(settings)
@@ -326,7 +337,7 @@ def test_voices_are_told_in_every_mode_for_turns() -> None:
         line.speak()
         end = line.position
         line.hear(1)
-        assert line.gates.take_voices() == [Voice(1, True, start), Voice(1, False, end - 24 * 8)]
+        assert line.gates.take_voices() == [Voice(1, True, start), Voice(1, False, end - 40 * 8)]
         assert line.gates.take_voices() == []
 
 
