@@ -33,6 +33,7 @@ from bridge.wiring import Timed, Wiring
 
 COLLECT_EVERY = 60.0  # s between full garbage collections when there is little to do
 COLLECT_AT_LATEST = 1800.0  # s
+COLLECT_AFTER = 2000  # calls: those that lost their provider leave some 30 kB in cycles, 60 MB in all
 COLLECT_BELOW = 0.25  # share of the core: about 200 legs, a collection of some 20 ms
 LOOK_EVERY = 1.0  # s between two looks for calls that were forgotten
 T = TypeVar("T")
@@ -84,6 +85,7 @@ class Service:
         self._is_draining = False
         self._look_at = 0.0
         self._collected_at = 0.0
+        self._over_since = 0
         self._idle = asyncio.Event()
         self._idle.set()
         metrics.calls.read_from(lambda: float(len(self._calls)))
@@ -172,6 +174,7 @@ class Service:
 
     def _forget(self, call: Call) -> None:
         self._calls.pop(call.id, None)
+        self._over_since += 1
         self._metrics.calls_ended.add(1, call.offer.ingress, call.reason)
         if not self._calls:
             self._idle.set()
@@ -219,10 +222,11 @@ class Service:
     def _collect(self, now: float) -> None:
         """Full garbage collections stop everything for 100 ms at a thousand legs, and the interpreter would run them
         every few seconds. What a call leaves behind is freed by reference counts but for a few cycles; those wait
-        for a quiet moment, or for `COLLECT_AT_LATEST`."""
+        for a quiet moment, but not for ever: a process that is always busy would grow."""
         waited = now - self._collected_at
-        if waited > COLLECT_AT_LATEST or (waited > COLLECT_EVERY and self._load.busy < COLLECT_BELOW):
-            self._collected_at = now
+        is_due = waited > COLLECT_AT_LATEST or self._over_since >= COLLECT_AFTER
+        if is_due or (waited > COLLECT_EVERY and self._load.busy < COLLECT_BELOW):
+            self._collected_at, self._over_since = now, 0
             gc.collect()
 
     def _end_idle(self, now: float) -> None:
