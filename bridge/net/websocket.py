@@ -291,6 +291,9 @@ class WebSocketConnection(asyncio.Protocol):
         self._transport = None
         self._listener = _NOBODY
         self._ws.parser.close()  # a generator over the protocol that holds it
+        for error in (self._ws.parser_exc, self._ws.handshake_exc):
+            if error is not None:
+                error.__traceback__ = None  # of that generator's frame
 
     def _arm(self, delay: float, what: Callable[[], None] | None) -> None:
         if self._timer is not None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
+import weakref
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from http import HTTPStatus
@@ -108,6 +110,29 @@ async def test_a_dropped_connection_is_1006() -> None:
         assert (await listener.next())[0] == "opened"
         connection.send("go")
         assert (await listener.next())[:2] == ("closed", 1006)
+
+
+@pytest.mark.parametrize("is_refused", [False, True])
+async def test_what_is_over_is_freed_without_the_garbage_collector(is_refused: bool) -> None:
+    async def drop(ws: ServerConnection) -> None:
+        ws.transport.abort()
+
+    def refuse(ws: ServerConnection, request: Request) -> Response | None:
+        return Response(503, "no", Headers({"Content-Length": "0"}), b"") if is_refused else None
+
+    gc.collect()
+    gc.disable()
+    try:
+        async with serve(drop, "127.0.0.1", 0, process_request=refuse) as server:
+            async with connected(port_of(server)) as (connection, listener):
+                protocol = weakref.ref(connection._ws)
+                while (await listener.next())[0] not in ("closed", "refused"):
+                    pass
+            del connection
+            await asyncio.sleep(0.1)
+        assert protocol() is None
+    finally:
+        gc.enable()
 
 
 async def test_a_server_that_is_no_websocket_is_refused_without_a_status() -> None:
