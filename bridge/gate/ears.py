@@ -5,6 +5,7 @@ Cheap detectors come first; the model runs only on the rows they leave in doubt.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,6 +46,8 @@ class Heard:
     "So far below it that a voice answering would not be."
     again: dict[int, Floats]
     "By row: the last 48 frames' probabilities, heard again with a fresh mind (oldest first; 0 where it tells nothing)."
+    name_tone: Callable[[int], str] = lambda _row: "tone"
+    "What the tone in a row is, as far as its frequencies tell."
 
 
 class Ears:
@@ -96,7 +99,8 @@ class Ears:
         tone = self._tones.hear(rows, audio, level, sounding, gap, self._music[rows])
         music = self._hear_music(rows, speech, level, sounding=sounding & ~tone) & ~tone
         faint = level < bed - at.FAINT_DB
-        return Heard(rows, speech, level, _is_digital(frames, level), music, tone, gap, louder, faint, again)
+        digital = _is_digital(frames, level)
+        return Heard(rows, speech, level, digital, music, tone, gap, louder, faint, again, self._tones.name)
 
     def _hear_speech(self, rows: Rows, audio: Floats, level: Floats) -> Floats:
         """A leg on which all is faint is heard louder; what is quiet to everybody is not heard at all."""

@@ -338,6 +338,8 @@ class Gates:
             return "hangover"
         if cause in (OPEN, SILENCE):
             return f"{CAUSES[before]} ended"
+        if cause == TONE:
+            return heard.name_tone(row)
         return "digital silence" if cause == MUTE else str(CAUSES[cause])
 
     def _move(self, row: int, cause: int, position: int, reason: str) -> list[Change]:

@@ -18,6 +18,15 @@ LOW, HIGH = 5, 118  # bins: 156 to 3690 Hz, the telephone band
 WINDOW = np.hanning(FRAME).astype(np.float32)
 DTMF_LOW_HZ = np.array([697.0, 770.0, 852.0, 941.0], np.float32)
 DTMF_HIGH_HZ = np.array([1209.0, 1336.0, 1477.0, 1633.0], np.float32)
+NAME_REACH_HZ = 14.0  # exchanges are off by 1 %, and a line lies between the bins
+NAMES = {  # ITU-T E.180 supplement 2, Telcordia GR-506, T.30
+    "ringback": (460.0, 460.0),  # 440 and 480: one line to a window of 32 ms
+    "busy": (480.0, 620.0),
+    "dial": (345.0, 433.0),  # 350 and 440, as the skirts of each move the other
+    "fax": (1100.0, 1100.0),
+    "fax+": (2100.0, 2100.0),
+    "information": (950.0, 950.0),
+}
 NOWHERE_HZ = -1e6  # of a frame without lines
 REACH = 2  # bins to each side that belong to a line (Hann's main lobe)
 
@@ -37,6 +46,18 @@ class Tones:
         """A new leg."""
         for array in (self._run, self._digits, self._hold, self._other):
             array[row] = 0
+
+    def name(self, row: int) -> str:
+        """What the tone last heard in this row is, by its frequencies: `dtmf`, `fax`, `ringback`, `busy`, `dial`,
+        `information` (SIT), else `tone`. Where one frequency serves for all, as 425 Hz in most of Europe, it is `tone`:
+        only the cadence tells, and that is over when it is known."""
+        low, high = (float(hz) for hz in self._lines[row])
+        for name, (first, second) in NAMES.items():
+            if abs(low - first) < NAME_REACH_HZ and abs(high - second) < NAME_REACH_HZ:
+                return name.rstrip("+")
+        pair = self._lines[row : row + 1]
+        is_digit = _is_near(pair[:, 0], DTMF_LOW_HZ) & _is_near(pair[:, 1], DTMF_HIGH_HZ)
+        return "dtmf" if is_digit[0] else "tone"
 
     def is_held(self, rows: Rows) -> Flags:
         """Is a tone, or the pause of its cadence, the last thing heard?"""

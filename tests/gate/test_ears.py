@@ -119,6 +119,20 @@ def test_signalling_tones_are_called_tones_and_are_not_sent(name: str) -> None:
     assert sent_seconds(changes, len(line)) == 0
 
 
+NAMED = {
+    "US ringback": "ringback", "European ringback": "tone", "US busy": "busy", "US reorder": "busy", "dial": "dial",
+    "fax CNG": "fax", "DTMF": "dtmf",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_the_reason_names_the_tone_where_its_frequencies_tell(name: str) -> None:
+    parts = [sines(seconds, *hz) if hz else silence(seconds) for seconds, hz in TONES[name]]
+    line = np.concatenate(parts * 3)
+    changes = listen(line + noise(len(line) / 8000, -62))
+    assert next(change.reason for change in changes if change.cause is Cause.TONE) == NAMED[name]
+
+
 def test_line_noise_is_neither_music_nor_tone_even_when_loud() -> None:
     assert {change.cause for change in listen(noise(10, -40))} == {Cause.SILENCE}
 
