@@ -456,6 +456,9 @@ class Plane:
         """Sends what is still to be sent, and books the rest. Answers from where on the cause holds."""
         row, position, cause = track.row, change.position, change.cause
         assert cause is not None
+        if not track.is_open:
+            # the ears may be behind what was sent (AHEAD_OF_EARS, or a burst that beat them): that was not withheld
+            position = max(position, int(self._sent_to[row]))
         held_from = position
         if track.is_open:
             if cause is not Cause.PAUSED:  # of card data not even the rest of the chunk leaves

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bridge.config import GateSettings, RtpSettings
+from bridge.gate.gate import Change
 from bridge.media.outputs import Gate
 from bridge.media.plane import Plane
 from bridge.model import AudioFormat, Cause
@@ -282,3 +283,20 @@ def test_the_batch_path_and_the_packet_path_agree(seed: int, loss: float, jitter
         out = deliver(plane, row, path, until=103.0) + plane.close_leg(row, 103.0)
         results.append(([(chunk.data, round(chunk.start, 9)) for chunk in audio(out)], plane.books(row)))
     assert results[0] == results[1]
+
+
+def test_a_cause_heard_late_withholds_nothing_of_what_was_sent_already() -> None:
+    plane = Plane(capacity=2, chunk_ms=100, rtp=RtpSettings())
+    track = plane.open_leg(AudioFormat("mulaw", 8000), GateSettings(mode="off"), 0.0)
+    plane.receive_rtp(
+        track.row, {0: PayloadType(CODECS["PCMU"])}, event=None, comfort=frozenset(), remote=None, srtp=None
+    )
+    sender = Sender()
+    out = deliver(plane, track.row, [(10.0 + (n + 1) * 0.02, sender.packet()) for n in range(50)], until=11.1)
+    heard = int(plane.lanes.position[track.row]) - 2400
+    for cause in (Cause.SILENCE, Cause.MUSIC, Cause.MUTE):
+        plane._apply(Change(track.row, False, cause, heard, "late", 0), 11.1)
+    out += plane.tick(11.12)
+    books = plane.books(track.row)
+    handed = sum(len(piece.data) for piece in audio(out)) / 8000
+    assert books.received_s == pytest.approx(handed + sum(books.withheld_s.values()))
