@@ -18,7 +18,6 @@ from bridge.gate.tones import Tones
 __all__ = ["FRAME", "Ears", "Heard"]
 
 Flags = NDArray[np.bool_]
-RING = 64  # frames of history, 2 s
 SWING = 0.7  # dB; taken to be swinging until the first second has shown that it is not
 FAINTEST = -60.0  # dBFS; a leg begins as if all on it were faint
 NO_BED = -90.0  # dBFS; below: nothing has sounded yet
@@ -51,12 +50,14 @@ class Heard:
 
 
 class Ears:
-    """State in arrays indexed by leg row, 0 to `capacity` - 1. Pure but for the model file read at construction."""
+    """State in arrays indexed by leg row, 0 to `capacity` - 1. Pure but for the model file read at construction.
 
-    def __init__(self, capacity: int) -> None:
+    `earlier` is asked, within `hear`, for [AGAIN_FRAMES + 1, k, 256]: the last frames of k rows, oldest first and the
+    present one last. Whoever has the frames keeps a few seconds of audio anyhow."""
+
+    def __init__(self, capacity: int, earlier: Callable[[Rows], NDArray[np.int16]]) -> None:
         self._silero = Silero(capacity)
-        self._frames = np.zeros((capacity, RING, FRAME), np.int16)
-        self._slot = np.zeros(capacity, np.intp)  # where in its ring a row's newest frame is
+        self._earlier = earlier
         self._gap_run = np.zeros(capacity, np.int32)
         self._since_reset = np.zeros(capacity, np.int32)
         self._loudest = np.full(capacity, FAINTEST, np.float32)  # slowly falling maximum of the level
@@ -73,7 +74,6 @@ class Ears:
     def reset(self, row: int) -> None:
         """A new leg in this row, or one that was absent for longer than about 0.2 s."""
         self._silero.reset(row)
-        self._frames[row] = 0
         self._gap_run[row] = self._since_reset[row] = self._steady_run[row] = 0
         self._loudest[row] = FAINTEST
         self._bed[row] = NO_BED - 1.0
@@ -84,8 +84,6 @@ class Ears:
 
     def hear(self, rows: Rows, frames: NDArray[np.int16]) -> Heard:
         """The next frame of each row. `rows` [k] distinct, `frames` [k, 256] linear at 8 kHz."""
-        slot = self._slot[rows] = (self._slot[rows] + 1) % RING
-        self._frames[rows, slot] = frames
         audio = frames * (np.float32(1.0) / FULL_SCALE)
         power = np.einsum("ij,ij->i", audio, audio) / np.float32(FRAME)
         level: Floats = 10.0 * np.log10(power + np.float32(1e-12))
@@ -146,8 +144,7 @@ class Ears:
     def _hear_again(self, rows: Rows) -> dict[int, Floats]:
         """The last frames of these rows from an empty state, begun at several points: music before a word fills it
         again within a second. The best of the answers."""
-        age = np.arange(at.AGAIN_FRAMES, -1, -1)[:, None]
-        audio = self._frames[rows, (self._slot[rows] - age) % RING] * (np.float32(1.0) / FULL_SCALE)
+        audio = self._earlier(rows) * (np.float32(1.0) / FULL_SCALE)
         best = np.zeros((at.AGAIN_FRAMES, rows.size), np.float32)
         for begin in at.AGAIN_BEGINS:
             p = self._silero.afresh(audio[begin:])[1:]

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bridge.gate.ears import FRAME
+from bridge.gate.thresholds import AGAIN_FRAMES
 from bridge.media.history import History
 from bridge.media.track import EXPAND, Track
 from bridge.model import POSITION_HZ, AudioFormat
@@ -48,7 +49,9 @@ class Hearing:
             pick = np.flatnonzero(self.kind[rows] == kind)
             chosen = rows[pick]
             if kind == WIDE:
-                frames[pick] = self._narrowed(chosen)
+                for index, row in zip(pick, chosen, strict=True):
+                    start = int(self.reached[row])
+                    frames[index] = self._narrow(int(row), start, start + FRAME)
                 continue
             name = KINDS[kind]
             history = self._histories[(POSITION_HZ, 1 if name in EXPAND else 2)]
@@ -61,14 +64,25 @@ class Hearing:
                 frames[pick[index]] = track.linear(start, start + FRAME)
         return frames
 
-    def _narrowed(self, rows: NDArray[np.int64]) -> NDArray[np.int16]:
-        """16 kHz legs, low-passed and halved."""
-        lead = len(HALF_BAND) // 2  # positions of the past; twice as many samples
-        frames = np.empty((rows.size, FRAME), np.int16)
+    def earlier(self, rows: NDArray[np.int64]) -> NDArray[np.int16]:
+        """[AGAIN_FRAMES + 1, k, 256]: what each row's last frames were, its next unheard one included."""
+        n = AGAIN_FRAMES + 1
+        frames = np.empty((n, rows.size, FRAME), np.int16)
         for index, row in enumerate(rows):
-            start = int(self.reached[row])
-            samples = self._track(int(row)).linear(max(start - lead, 0), start + FRAME).astype(np.float32)
-            samples = np.pad(samples, (2 * (FRAME + lead) - len(samples), 0))
-            smooth = np.convolve(samples, HALF_BAND, "valid")
-            frames[index] = smooth[-2 * FRAME :: 2].clip(-32768, 32767)
+            end = int(self.reached[row]) + FRAME
+            read = self._narrow if self.kind[row] == WIDE else self._kept
+            samples = read(int(row), end - n * FRAME, end)
+            frames[:, index] = samples.reshape(n, FRAME)
         return frames
+
+    def _kept(self, row: int, start: int, end: int) -> NDArray[np.int16]:
+        return self._track(row).linear(start, end)
+
+    def _narrow(self, row: int, start: int, end: int) -> NDArray[np.int16]:
+        """[start, end) of a 16 kHz leg, low-passed and halved."""
+        lead = len(HALF_BAND) // 2  # positions of the past; twice as many samples
+        samples = self._track(row).linear(max(start - lead, 0), end).astype(np.float32)
+        samples = np.pad(samples, (2 * (end - start + lead) - len(samples), 0))
+        smooth = np.convolve(samples, HALF_BAND, "valid")
+        narrow: NDArray[np.int16] = smooth[-2 * (end - start) :: 2].clip(-32768, 32767).astype(np.int16)
+        return narrow

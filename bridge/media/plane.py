@@ -50,13 +50,13 @@ class Plane:
     def __init__(self, *, capacity: int, chunk_ms: int, rtp: RtpSettings) -> None:
         self.lanes = Lanes(capacity)
         self.gates = Gates(capacity)
-        self._ears = Ears(capacity)
         self._rtp = rtp
         self._chunk = chunk_ms * POSITION_HZ // 1000
         self._capacity = capacity
         self._histories: dict[tuple[int, int], History] = {}
         self._tracks: list[Track | None] = [None] * capacity
         self._hearing = Hearing(capacity, self._tracks, self._histories)
+        self._ears = Ears(capacity, self._hearing.earlier)
         self._free = list(range(capacity - 1, -1, -1))
         self._is_live = np.zeros(capacity, bool)
         self._is_batched = np.zeros(capacity, bool)

@@ -21,11 +21,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bridge.config import GateSettings
-from bridge.gate.ears import FRAME, Ears
+from bridge.gate.ears import FRAME
 from bridge.gate.gate import Change, Gates, Voice
 from bridge.gate.turns import Turns
 from bridge.model import Cause
 from tests.bench import ears_cost, ears_material
+from tests.gate.keeping import KeepingEars
 
 RATE = 8000
 Sound = NDArray[np.int16]
@@ -91,7 +92,7 @@ def read_folder(folder: Path) -> list[Item]:
 
 def listen(items: list[Item], settings: GateSettings) -> None:
     """All items at once through one Ears and one Gates; fills their changes and voices."""
-    ears, gates = Ears(len(items)), Gates(len(items))
+    ears, gates = KeepingEars(len(items)), Gates(len(items))
     for row, item in enumerate(items):
         item.changes = [(0.0, change) for change in gates.open_leg(row, settings, 0)]
         item.voices = []

@@ -6,15 +6,16 @@ import numpy as np
 import pytest
 
 from bridge.config import GateSettings
-from bridge.gate.ears import FRAME, Ears
+from bridge.gate.ears import FRAME
 from bridge.gate.gate import Change, Gates
 from bridge.model import Cause
+from tests.gate.keeping import KeepingEars
 from tests.gate.sounds import Sound, at_level, frames_of, noise, recording, silence, sines
 
 
 def listen(sound: Sound, settings: GateSettings | None = None) -> list[Change]:
     """One leg's changes, sound through ears and gate, frame by frame."""
-    ears, gates = Ears(1), Gates(1)
+    ears, gates = KeepingEars(1), Gates(1)
     changes = gates.open_leg(0, settings or GateSettings(), 0)
     row = np.array([0])
     for n, frame in enumerate(frames_of(sound)):
@@ -68,7 +69,7 @@ def test_a_short_word_after_minutes_of_music_is_heard() -> None:
 
 def test_legs_heard_together_are_heard_as_if_alone() -> None:
     sounds = [frames_of(recording(name)) for name in ("caller-weasels", "agent-please-hold", "hold-music")]
-    together, alone = Ears(10), [Ears(1) for _ in sounds]
+    together, alone = KeepingEars(10), [KeepingEars(1) for _ in sounds]
     rows = np.array([7, 2, 4])
     for n in range(100):
         heard = together.hear(rows, np.stack([sound[n] for sound in sounds]))
@@ -78,7 +79,7 @@ def test_legs_heard_together_are_heard_as_if_alone() -> None:
 
 
 def test_a_reset_row_has_forgotten_what_it_heard() -> None:
-    ears = Ears(2)
+    ears = KeepingEars(2)
     row = np.array([1])
     sound = frames_of(recording("caller-weasels"))
     first = [ears.hear(row, frame[None]).speech[0] for frame in sound[:60]]
@@ -87,7 +88,7 @@ def test_a_reset_row_has_forgotten_what_it_heard() -> None:
 
 
 def test_full_scale_noise_and_odd_inputs_are_numbers_all_the_same() -> None:
-    ears = Ears(1)
+    ears = KeepingEars(1)
     for sound in (silence(0.2, -32768), silence(0.2, 32767), noise(0.2, 0)):
         for frame in frames_of(sound):
             heard = ears.hear(np.array([0]), frame[None])
@@ -148,7 +149,7 @@ def test_a_word_straight_behind_minutes_of_music_is_heard_once_the_line_is_quiet
 
 
 def test_a_steady_lines_noise_is_not_given_to_the_network_and_the_first_word_in_it_is() -> None:
-    ears, row = Ears(1), np.array([0])
+    ears, row = KeepingEars(1), np.array([0])
     given = [ears.hear(row, frame[None]).speech.item() for frame in frames_of(noise(4, -52))]
     assert np.count_nonzero(given) < 20
     word = at_level(recording("caller-weasels"), -40)
