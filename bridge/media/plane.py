@@ -60,7 +60,9 @@ class Plane:
         self._free = list(range(capacity - 1, -1, -1))
         self._is_live = np.zeros(capacity, bool)
         self._is_batched = np.zeros(capacity, bool)
-        "Plain RTP of a G.711 leg: its ordinary packets may take the batch path."
+        "A G.711 leg: its ordinary packets may take the batch path."
+        self._is_secured = np.zeros(capacity, bool)
+        "SRTP: each packet is opened first, and then goes the way of plain RTP."
         self._sent_to = np.zeros(capacity, np.int64)
         self._sources: list[tuple[str, int] | None] = [None] * capacity
         self._ordinary_at = np.zeros(capacity)
@@ -89,7 +91,7 @@ class Plane:
         track = Track(row, history=self._history(audio), audio=audio)
         self._tracks[row] = track
         self._hearing.reached[row] = self._sent_to[row] = 0
-        self._is_batched[row] = self._is_absent[row] = False
+        self._is_batched[row] = self._is_secured[row] = self._is_absent[row] = False
         self._sources[row] = None
         self._ordinary_at[row] = 0.0
         self._hearing.kind[row] = kind_of(audio)
@@ -128,7 +130,8 @@ class Plane:
         track.srtp = srtp
         track.receiver.configure(types, event=event, comfort=comfort)
         same = all(kind.plain_bytes and kind.codec.wire_encoding == track.audio.encoding for kind in types.values())
-        self._is_batched[row] = srtp is None and same and track.audio.encoding in EXPAND
+        self._is_batched[row] = same and track.audio.encoding in EXPAND
+        self._is_secured[row] = srtp is not None
 
     def close_leg(self, row: int, now: float) -> list[Output]:
         """The leg's last outputs: what is still owed of an open gate. Its books stay until `free_leg`."""
@@ -230,6 +233,7 @@ class Plane:
             return
         rows = np.array(batch.rows, np.int64)
         n = len(rows)
+        refused = self._open_srtp(batch, rows) if self._is_secured[rows].any() else []
         words = np.ascontiguousarray(batch.data[:n, :RTP_HEADER_BYTES]).view(">u4").astype(np.int64)
         times, lengths = np.array(batch.times), np.array(batch.lengths, np.int64)
         lanes, sources = self.lanes, self._sources
@@ -241,21 +245,46 @@ class Plane:
         plain &= lengths == units + RTP_HEADER_BYTES
         plain &= (offsets < lanes.offset[rows] + JUMP) & (offsets > lanes.origin[rows] - AHEAD)
         plain &= np.array([sources[row] == source for row, source in zip(batch.rows, batch.sources, strict=True)], bool)
-        if batch.rtcp:
-            plain[batch.rtcp] = False
+        if batch.rtcp or refused:
+            plain[[*batch.rtcp, *refused]] = False
         if plain.all():
             self._append(rows, batch.data[:n], units, offsets, times)
             return
         taken = np.flatnonzero(plain)
         if taken.size:
             self._append(rows[taken], batch.data[taken], units[taken], offsets[taken], times[taken])
-        from_rtcp = frozenset(batch.rtcp)
+        from_rtcp, dropped = frozenset(batch.rtcp), frozenset(refused)
         for index in np.flatnonzero(~plain):
+            if index in dropped:
+                continue
             row, data = int(rows[index]), batch.data[index, : lengths[index]].tobytes()
             try:
                 self._take(row, data, batch.sources[index], batch.times[index], index in from_rtcp)
             except Exception as error:  # noqa: BLE001 - the boundary of one leg; told as a Failure
                 self._fail(row, error)
+
+    def _open_srtp(self, batch: Arrivals, rows: NDArray[np.int64]) -> list[int]:
+        """Decrypts the batch's SRTP where it lies. Answers which packets are refused: not authentic, or seen before."""
+        refused: list[int] = []
+        from_rtcp = frozenset(batch.rtcp)
+        for index in np.flatnonzero(self._is_secured[rows] & self._is_live[rows]):
+            track = self._track(int(rows[index]))
+            data = batch.data[index, : batch.lengths[index]].tobytes()
+            if track.srtp is None or index in from_rtcp or is_rtcp(data):
+                continue
+            try:
+                opened = track.srtp.unprotect(data, batch.times[index])
+            except MalformedPacket:
+                track.malformed += 1
+                refused.append(int(index))
+                continue
+            except Exception as error:  # noqa: BLE001 - the boundary of one leg; told as a Failure
+                self._fail(track.row, error)
+                refused.append(int(index))
+                continue
+            batch.data[index, : len(opened)] = np.frombuffer(opened, np.uint8)
+            batch.lengths[index] = len(opened)
+        return refused
 
     def _fail(self, row: int, error: Exception) -> None:
         self._is_live[row] = self._is_batched[row] = False
@@ -298,7 +327,7 @@ class Plane:
                 if track.srtp or track.latch.admits_rtcp(source):
                     self.on_rtcp(row, plain, source, arrival)
                 return
-            packet = parse_rtp(track.srtp.unprotect(data, arrival) if track.srtp else data)
+            packet = parse_rtp(data)
         except MalformedPacket:
             track.malformed += 1
             return

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -14,6 +16,7 @@ from bridge.media.plane import Plane
 from bridge.model import AudioFormat, Cause
 from bridge.rtp.frames import PayloadType
 from bridge.rtp.packet import parse_rtp
+from bridge.rtp.srtp import SrtpReceiver, SrtpSender, fresh_keys
 from rtpcodecs import CODECS
 from tests.media.sender import SOURCE, Sender, arrivals, audio, deliver
 
@@ -282,6 +285,27 @@ def test_the_batch_path_and_the_packet_path_agree(seed: int, loss: float, jitter
         plane._is_batched[row] = batched
         out = deliver(plane, row, path, until=103.0) + plane.close_leg(row, 103.0)
         results.append(([(chunk.data, round(chunk.start, 9)) for chunk in audio(out)], plane.books(row)))
+    assert results[0] == results[1]
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.integers(0, 2**32), st.floats(0, 0.1), st.floats(0, 0.08))
+def test_srtp_gives_what_plain_rtp_does_and_forged_packets_are_dropped(seed: int, loss: float, jitter: float) -> None:
+    keys = fresh_keys("AES_CM_128_HMAC_SHA1_80", lambda n: bytes(n))
+    results = []
+    for is_secured in (True, False):
+        rng, sender = np.random.default_rng(seed), SrtpSender(keys)
+        sent = [(at, sender.protect(data) if is_secured else data) for at, data in stream(Sender(seq=1), 120)]
+        path = [(at + rng.uniform(0, jitter), datagram) for at, datagram in sent if rng.random() >= loss]
+        plane, row = plane_with_leg()
+        if is_secured:
+            types = {0: PayloadType(CODECS["PCMU"])}
+            plane.receive_rtp(row, types, event=101, comfort=frozenset({13}), remote=SOURCE, srtp=SrtpReceiver(keys))
+            path += [(path[60][0] + 0.001, bytes([*path[61][1][:-1], path[61][1][-1] ^ 1]))]
+        out = deliver(plane, row, path, until=103.0) + plane.close_leg(row, 103.0)
+        books = plane.books(row)
+        assert books.malformed == is_secured
+        results.append(([(chunk.data, round(chunk.start, 9)) for chunk in audio(out)], replace(books, malformed=0)))
     assert results[0] == results[1]
 
 
