@@ -13,7 +13,11 @@ from bridge.media.history import History
 from bridge.media.track import EXPAND, Track
 from bridge.model import POSITION_HZ, AudioFormat
 
-HALF_BAND = np.array([-0.0315, 0.0, 0.2815, 0.5, 0.2815, 0.0, -0.0315], np.float32)  # low-pass at 4 kHz for 16 kHz legs
+OUTER, INNER, CENTRE = np.float32(-0.0315), np.float32(0.2815), np.float32(0.5)
+"A half-band low-pass at 4 kHz: taps 0 and 6, 2 and 4, 3; the others are 0."
+LEAD = 3  # positions of the past, twice as many samples, that it needs
+WIDE_HISTORY = (2 * POSITION_HZ, 2)
+"""Key of the history that 16 kHz legs are kept in."""
 KINDS = ("mulaw", "alaw", "linear16")
 WIDE = len(KINDS)
 "Any other rate: filtered and halved leg by leg."
@@ -49,9 +53,7 @@ class Hearing:
             pick = np.flatnonzero(self.kind[rows] == kind)
             chosen = rows[pick]
             if kind == WIDE:
-                for index, row in zip(pick, chosen, strict=True):
-                    start = int(self.reached[row])
-                    frames[index] = self._narrow(int(row), start, start + FRAME)
+                frames[pick] = self._wide_frames(chosen)
                 continue
             name = KINDS[kind]
             history = self._histories[(POSITION_HZ, 1 if name in EXPAND else 2)]
@@ -78,11 +80,32 @@ class Hearing:
     def _kept(self, row: int, start: int, end: int) -> NDArray[np.int16]:
         return self._track(row).linear(start, end)
 
+    def _wide_frames(self, rows: NDArray[np.int64]) -> NDArray[np.int16]:
+        """Each 16 kHz leg's next unheard frame, low-passed and halved."""
+        history, at = self._histories[WIDE_HISTORY], self.reached[rows] - LEAD
+        is_whole = history.is_whole(at, 2 * (FRAME + LEAD))
+        frames = np.empty((rows.size, FRAME), np.int16)
+        frames[is_whole] = halved(history.read_block(rows[is_whole], at[is_whole], 2 * (FRAME + LEAD)))
+        for index in np.flatnonzero(~is_whole):
+            frames[index] = self._narrow(int(rows[index]), int(at[index]) + LEAD, int(at[index]) + LEAD + FRAME)
+        return frames
+
     def _narrow(self, row: int, start: int, end: int) -> NDArray[np.int16]:
         """[start, end) of a 16 kHz leg, low-passed and halved."""
-        lead = len(HALF_BAND) // 2  # positions of the past; twice as many samples
-        samples = self._track(row).linear(max(start - lead, 0), end).astype(np.float32)
-        samples = np.pad(samples, (2 * (end - start + lead) - len(samples), 0))
-        smooth = np.convolve(samples, HALF_BAND, "valid")
-        narrow: NDArray[np.int16] = smooth[-2 * (end - start) :: 2].clip(-32768, 32767).astype(np.int16)
+        samples = np.zeros((1, 2 * (end - start + LEAD)), np.int16)
+        kept = self._track(row).linear(max(start - LEAD, 0), end)
+        samples[0, samples.size - len(kept) :] = kept
+        narrow: NDArray[np.int16] = halved(samples)[0]
         return narrow
+
+
+def halved(samples: NDArray[np.int16]) -> NDArray[np.int16]:
+    """[k, 2 (n + LEAD)] at 16 kHz to [k, n] at 8 kHz, through a half-band filter."""
+    even, odd = samples[:, ::2].astype(np.float32), samples[:, 1::2]
+    n = even.shape[1] - LEAD
+    smooth = OUTER * (even[:, :n] + even[:, 3 : n + 3]) + INNER * (even[:, 1 : n + 1] + even[:, 2 : n + 2])
+    smooth += CENTRE * odd[:, 1 : n + 1]
+    np.minimum(smooth, 32767, out=smooth)
+    np.maximum(smooth, -32768, out=smooth)
+    narrow: NDArray[np.int16] = smooth.astype(np.int16)
+    return narrow

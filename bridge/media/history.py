@@ -57,9 +57,13 @@ class History:
         for index in np.flatnonzero(~whole):
             self.write(int(rows[index]), int(positions[index]), block[index])
 
+    def is_whole(self, positions: NDArray[np.int64], n: int) -> NDArray[np.bool_]:
+        """Whether n samples from each position on lie in one piece."""
+        whole: NDArray[np.bool_] = positions * self.per_position % self._width + n <= self._width
+        return whole
+
     def read_block(self, rows: NDArray[np.int64], positions: NDArray[np.int64], n: int) -> NDArray[Any]:
-        """[k, n] samples from `positions` on. The run must not cross the ring's end: n divides it, and so do the
-        positions."""
+        """[k, n] samples from `positions` on. The run must not cross the ring's end (`is_whole`)."""
         at = positions * self.per_position % self._width
         picked: NDArray[Any] = self._windows(n)[rows * self._width + at]
         return picked
