@@ -262,8 +262,10 @@ class WebRtc:
             session.call.ended("timeout" if reason == "timeout" else "hangup", now)
 
     def _hung_up(self, call: IngressCall) -> None:
-        """The service ended the call."""
+        """The service ended the call, whose legs are closed by its next tick."""
         for session in self._of(call):
+            session.connection.audio.flush()
+            session.leg.count_packets(session.connection.audio.packets())
             self._forget(session, "hung up")
 
     def _forget(self, session: Session, reason: str) -> None:

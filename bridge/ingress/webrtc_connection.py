@@ -82,6 +82,7 @@ class Connection:
         self._path: Path | None = None
         self._early: list[tuple[bytes, Path, float]] = []
         self._n_candidates = 0
+        self._is_closed = False
         self.error: Exception | None = None
         "A bug that a packet met: the session is to be ended."
         self.alive_at = self.heard_at = now()
@@ -122,7 +123,7 @@ class Connection:
         checked = agent.request_received
 
         def request_received(message: Any, addr: Any, protocol: Any) -> None:
-            if "MESSAGE-INTEGRITY" in message.attributes:
+            if message.check_message_integrity(agent.local_password.encode()):
                 self.alive_at = self._now()
             checked(message, addr, protocol)
 
@@ -164,6 +165,8 @@ class Connection:
 
     def _take(self, data: bytes, path: Path, at: float) -> None:
         """SRTP or SRTCP from anywhere: only what the peer's key opens counts."""
+        if self._is_closed:  # peers send on meanwhile; the row may be another session's before our sockets are gone
+            return
         if self._srtp is None:
             if len(self._early) < MOST_EARLY:
                 self._early.append((data, path, at))
@@ -203,6 +206,7 @@ class Connection:
 
     async def close(self) -> None:
         """DTLS close, and consent revoked (RFC 7675 section 5.2). Never raises: what is closed here is over. Once."""
+        self._is_closed = True
         if self._path is not None:
             self._media.reports.close(self._row, self._now())
         try:

@@ -10,6 +10,7 @@ import socket
 from collections.abc import Callable
 from typing import Any, Protocol
 
+import structlog
 from aioice import Candidate
 from aioice.candidate import candidate_foundation, candidate_priority
 from aioice.ice import StunProtocol
@@ -18,6 +19,7 @@ from bridge.net.datagrams import target_of
 from bridge.net.ice_sockets import IceSockets
 from bridge.rtp.packet import DatagramKind, classify
 
+log = structlog.get_logger()
 WILDCARDS = ("", "0.0.0.0", "::")
 MOST_DTLS = 64  # datagrams that wait for aiortc; a handshake has a dozen
 
@@ -119,6 +121,9 @@ def _sorter(
                 path = Path(sock, source)
             media(data, path, at)
         elif kind in (DatagramKind.STUN, DatagramKind.DTLS):
-            protocol.datagram_received(data, source)
+            try:
+                protocol.datagram_received(data, source)
+            except Exception as error:  # noqa: BLE001 - the boundary of one session: a stranger's attributes may be cut off
+                log.debug("ice datagram dropped", reason=type(error).__name__)
 
     return take

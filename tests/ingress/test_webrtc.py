@@ -16,6 +16,8 @@ import aiortc
 import av
 import numpy as np
 import pytest
+import structlog.testing
+from aioice import stun
 from aiortc.mediastreams import MediaStreamError, MediaStreamTrack
 
 from bridge.config import RtpSettings
@@ -340,6 +342,64 @@ async def test_junk_on_a_sessions_port_neither_grows_memory_nor_ends_it() -> Non
         assert len(session.connection._early) <= webrtc_connection.MOST_EARLY
         await one.answered(answer)
         await until(lambda: host.calls[0].seats[0].seconds > 0.1)
+
+
+async def test_a_strangers_cut_off_stun_does_not_keep_the_tick_from_others() -> None:
+    host, rtp = FakeHost(), RtpSettings(bind="127.0.0.1", ports=(27040, 27049))
+    cut_off = bytes.fromhex("000100042112a442") + bytes(12) + bytes.fromhex("00240000")  # PRIORITY, empty
+    async with open_way_in(host, rtp=rtp) as way_in, browser() as one:
+        answer = await one.call(way_in)
+        ((_, port),) = candidates_of(answer)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger, structlog.testing.capture_logs() as logs:
+            for _ in range(10):
+                stranger.sendto(cut_off, ("127.0.0.1", port))
+                await asyncio.sleep(0.03)
+        assert [line for line in logs if line["log_level"] == "error"] == []
+        await until(lambda: host.calls[0].seats[0].seconds > 0.1)
+
+
+async def test_only_a_check_under_our_password_is_a_sign_of_life() -> None:
+    host, rtp = FakeHost(), RtpSettings(bind="127.0.0.1", ports=(27050, 27059))
+    async with open_way_in(host, rtp=rtp) as way_in, browser() as one:
+        answer = await way_in.offer(await one.offer(), call="", role="", source="127.0.0.1")
+        ((_, port),) = candidates_of(answer)
+        (session,) = way_in._sessions.values()
+        agent = session.connection._dtls.transport._connection
+        await asyncio.sleep(0.1)
+        was_alive_at = session.connection.alive_at  # when it began to connect
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
+            for password, counts in (("guessed", False), (agent.local_password, True)):
+                check = stun.Message(stun.Method.BINDING, stun.Class.REQUEST)
+                check.attributes["USERNAME"] = f"{agent.local_username}:x"
+                check.add_message_integrity(password.encode())
+                stranger.sendto(bytes(check), ("127.0.0.1", port))
+                await asyncio.sleep(0.1)
+                assert (session.connection.alive_at > was_alive_at) is counts
+
+
+async def test_what_arrives_while_a_session_closes_is_nobodys() -> None:
+    host = FakeHost()
+    async with open_way_in(host) as way_in, browser() as one:
+        answer = await one.call(way_in)
+        await until(lambda: host.calls[0].seats[0].seconds > 0.1)
+        (session,) = way_in._sessions.values()
+        await way_in.end(answer.session)
+        await until(lambda: session.connection.state == "closed")
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as late:
+            session.connection._take(bytes((128, 111)) + bytes(30), webrtc_ice.Path(late, ("127.0.0.1", 9)), 0.0)
+        assert session.connection.audio.packets()["malformed"] == 0
+
+
+async def test_packets_of_a_call_that_the_service_ends_are_counted_to_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(webrtc, "COUNT_EVERY", 1e9)
+    host = FakeHost()
+    async with open_way_in(host) as way_in, browser() as one:
+        await one.call(way_in)
+        leg = host.calls[0].seats[0]
+        await until(lambda: leg.seconds > 0.4)
+        host.calls[0].ended("api", 0.0)
+        host.calls[0].control.hang_up()
+        assert leg.packets["received"] >= 20
 
 
 async def test_what_is_no_offer_opens_nothing() -> None:
