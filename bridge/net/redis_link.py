@@ -37,6 +37,7 @@ from bridge.errors import ConfigError, SinkError
 MANY_NODES = re.compile(r"[a-z]+\+[a-z]+://(?P<netloc>[^/?#]*)(?P<path>/[^?#]*)?(\?(?P<query>[^#]*))?")
 """Split here: urlsplit of some Pythons refuses several hosts of which one is an IPv6 address."""
 CONNECT_S = 3.0
+SILENT_S = 30.0  # for so long a node that did not answer is asked after the others
 REPLY_S = 5.0  # a Redis that takes longer for one script is treated as gone
 FAULTS = (RedisError, RedisClusterException, OSError)
 """All that redis-py's clients raise; the cluster's has errors that are no `RedisError`."""
@@ -164,6 +165,8 @@ class Link:
         self._key = key
         self._connection: Any = None
         self._turn = 0
+        self._silent: dict[tuple[str, int], float] = {}
+        "Nodes that did not answer, and until when the others are asked first."
         self._master: tuple[str, int] | None = None
         self.generation = 0
 
@@ -191,7 +194,7 @@ class Link:
         """To be asked about once a second where sentinels say who is master. One that was replaced while it stood still
         goes on taking writes until they demote it, some ten seconds later, and loses them all. Raises SinkError, and
         closes, when there is another now."""
-        if self._connection is None or self._address.kind != "sentinel":
+        if self._connection is None or self._address.kind != "sentinel" or self._is_silent(self._in_turn()[0]):
             return
         try:
             async with asyncio.timeout_at(asyncio.get_running_loop().time() + CONNECT_S):
@@ -241,15 +244,28 @@ class Link:
         if self._address.kind == "single":
             return None
         problem: Exception = SinkError("no node answers")
-        nodes = self._address.nodes
-        for _ in nodes:
-            node = nodes[self._turn % len(nodes)]
-            self._turn += 1  # before asking: another one the next time, should this one answer nothing, or the past
+        nodes = self._in_turn()
+        for node in nodes:
+            self._turn = self._address.nodes.index(node) + 1  # another one the next time: this one may live in the past
+            self._silent[node] = asyncio.get_running_loop().time() + SILENT_S  # until it answers, which may be never
             try:
-                return await (self._ask_sentinel(node) if self._address.kind == "sentinel" else self._ask_cluster(node))
+                ask = self._ask_sentinel if self._address.kind == "sentinel" else self._ask_cluster
+                found = await ask(node)
             except (RedisError, OSError, SinkError) as error:
                 problem = error
+            else:
+                del self._silent[node]
+                return found
         raise SinkError(_reason(problem)) from problem
+
+    def _in_turn(self) -> list[tuple[str, int]]:
+        """All nodes, in the order in which they are to be asked: one that is dead takes a second to be found so, and
+        nothing is written meanwhile."""
+        nodes, first = self._address.nodes, self._turn % len(self._address.nodes)
+        return sorted((*nodes[first:], *nodes[:first]), key=self._is_silent)
+
+    def _is_silent(self, node: tuple[str, int]) -> bool:
+        return asyncio.get_running_loop().time() < self._silent.get(node, 0.0)
 
     async def _ask_sentinel(self, node: tuple[str, int]) -> tuple[str, int]:
         options = self._address.options()

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bridge.clock import monotonic
 from bridge.errors import ConfigError, SinkError
 from bridge.net.redis_link import Address, Link
 from tests.redis_server import Pair, RedisServer, Sentinel, free_port
@@ -153,4 +154,20 @@ async def test_a_master_that_was_replaced_while_it_stood_still_is_left_though_it
         await link.open()
         assert await link.ask(("GET", "k")) == [None]
         await link.follow_master()
+        await link.close()
+
+
+async def test_a_sentinel_that_does_not_answer_holds_up_writes_once_and_not_every_time_the_master_is_looked_for(
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bridge.net.redis_link.CONNECT_S", 0.9)  # a third for each node
+    with silent_nodes(1) as ports, Sentinel(redis_server.port) as sentinel:
+        url = f"redis+sentinel://127.0.0.1:{ports[0]},127.0.0.1:{sentinel.port}/mymaster"
+        link = Link(Address.parse(url), "k")
+        await link.open()
+        began = monotonic()
+        for _ in range(10):
+            await link.follow_master()
+        assert monotonic() - began < 0.5, "0.3 s for each time that it is asked"
+        assert link.is_open
         await link.close()
