@@ -231,7 +231,8 @@ class SpoolFiles:
     def lose_deleted(self) -> set[int]:
         """Segments whose files are gone though we did not delete them; to be called after `save` has failed. What was
         in them is not on disk any more."""
-        known = [segment for segment in self._by_number.values() if segment.saved_bytes and not segment.is_gone]
+        made = [segment for segment in self._by_number.values() if segment.saved_bytes or segment.fd >= 0]
+        known = [segment for segment in made if not segment.is_gone]
         gone = [segment for segment in known if not segment.path.exists()]
         for segment in gone:
             segment.is_gone = True

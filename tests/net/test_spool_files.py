@@ -161,3 +161,20 @@ def test_a_file_that_is_no_segment_costs_nothing_but_its_bytes(tmp_path: Path) -
     append(files, 1)
     save(files)
     assert found == {}
+
+
+def test_a_segment_that_was_deleted_before_its_first_sync_is_given_up(tmp_path: Path) -> None:
+    files = opened(tmp_path)
+    append(files, 1)
+    files.write(files.take_unsaved())
+    next((tmp_path / "one").glob("*.spool")).unlink()  # to free a full disk, say
+    with pytest.raises(FileNotFoundError):
+        save(files)
+    assert len(files.lose_deleted()) == 1
+    files.discard_unsaved()
+    files.rotate(b"{}", 1.0)
+    append(files, 1)
+    save(files)
+    files.close()
+    _, found = reopened(tmp_path)
+    assert found == {"c": [1]}
