@@ -165,6 +165,8 @@ class SipDriver:
         there is none), TCP and TLS connect. Raises OSError."""
         if transport == "udp":
             return await self._udp_flow(host, port)
+        if transport == "tls" and self._client_tls is None:
+            raise OSError("no TLS of our own to connect with")  # rather than in the clear
         _, stream = await asyncio.get_running_loop().create_connection(
             lambda: Stream(self, transport), host, port, ssl=self._client_tls if transport == "tls" else None
         )

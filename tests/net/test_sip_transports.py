@@ -239,3 +239,9 @@ async def asked(driver: SipDriver, context: ssl.SSLContext) -> bytes:
         return await response(reader)
     finally:
         writer.close()
+
+
+async def test_a_peer_of_tls_is_not_spoken_to_in_the_clear() -> None:
+    async with listening() as driver:
+        with pytest.raises(OSError, match="TLS"):
+            await driver.connect("tls", "127.0.0.1", driver.bound[0].port)
