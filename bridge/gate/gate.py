@@ -161,7 +161,7 @@ class Gates:
             return []  # the mode does not obey it
         self.is_signalled[row] = wanted != OPEN
         self._barrier[row] = position
-        self._hits[row] = self._dead[row] = 0
+        self._hits[row] = self._weak[row] = self._sure[row] = self._dead[row] = 0
         self._stop_speaking(row)
         if wanted == OPEN and self._mode[row] == MODES["speech"]:
             wanted = SILENCE
@@ -171,7 +171,7 @@ class Gates:
         """No RTP, or comfort noise, for `seconds` in these rows; their `positions` stand still meanwhile."""
         gone = (seconds * POSITION_HZ).astype(np.int64)
         self._dead[rows] = np.maximum(self._dead[rows], gone)
-        self._hits[rows] = 0
+        self._hits[rows] = self._weak[rows] = self._sure[rows] = 0
         is_over = self._speaking[rows] & (positions - self.speech_end[rows] + gone >= self._hangover[rows])
         for row in rows[is_over]:
             self._stop_speaking(int(row))
@@ -247,7 +247,7 @@ class Gates:
         is_weak = (heard.speech > at.WEAK) & (heard.level_dbfs < at.WEAK_DBFS)
         weak = self._weak[rows] = (self._weak[rows] << np.uint64(1)) | is_weak
         believes: Flags = hits & _mask(at.ON_FRAMES) == _mask(at.ON_FRAMES)
-        believes |= _count(weak, at.WEAK_WINDOW) >= at.WEAK_FRAMES
+        believes |= is_weak & (_count(weak, at.WEAK_WINDOW) >= at.WEAK_FRAMES)  # not of a voice that has just ended
         if doubtful.any():
             is_sure = _count(sure, at.AFTER_GAP_WINDOW) >= at.SURE_FRAMES
             stands_out = is_sure & (_count(hits & louder, at.LOUDER_WINDOW) >= at.LOUDER_FRAMES)

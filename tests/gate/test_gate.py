@@ -444,3 +444,20 @@ def test_a_hold_signalled_in_the_hangover_begins_when_it_was_signalled_though_le
     (change,) = line.signal(Cause.HOLD, True)
     assert change.position < line.position - SECOND // 5
     assert change.signalled_at == line.position
+
+
+def test_a_half_believed_voice_that_has_ended_opens_nothing_after_a_hold() -> None:
+    line = Line(SPEECH)
+    line.hear(1, dbfs=-60)
+    (opened,) = line.hear(1, p=0.4, dbfs=-45)
+    assert opened.is_open
+    line.signal(Cause.HOLD, True)
+    line.signal(Cause.HOLD, False)
+    assert line.hear(1, dbfs=-60) == []
+
+
+def test_a_half_believed_voice_ends_once_however_short_the_hangover() -> None:
+    line = Line(replace(SPEECH, hangover_ms=200))
+    line.hear(1, dbfs=-60)
+    line.hear(2, p=0.4, dbfs=-45)
+    assert kinds(line.hear(2, dbfs=-60)) == [Cause.SILENCE]
