@@ -94,7 +94,7 @@ class Recogniser:
             again = min(2 * again, AGAIN_MAX)
             try:
                 await self.start()
-            except ConfigError as error:
+            except (ConfigError, OSError) as error:  # OSError: no process to be had; that ends no call
                 log.error("local recogniser does not start", provider="local", state="down", reason=str(error))
                 await self.stop()
 

@@ -110,6 +110,22 @@ async def test_one_that_cannot_start_again_is_told_and_tried_again(
     assert "local recogniser does not start" in [line["event"] for line in logs]
 
 
+async def test_one_for_which_the_system_has_no_process_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bridge.local_recogniser.AGAIN_FIRST", 0.05)
+    program = tmp_path / "recogniser"
+    program.write_text("#!/bin/sh\nrm $0\necho ws://h:1/\n")
+    program.chmod(0o755)
+    recogniser = Recogniser((str(program),))
+    with structlog.testing.capture_logs() as logs:
+        await recogniser.start()
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.5):
+                await recogniser.keep()
+    assert [line["event"] for line in logs].count("local recogniser does not start") >= 2
+
+
 @pytest.mark.skipif(importlib.util.find_spec("pocketsphinx") is None, reason="pocketsphinx is not installed")
 async def test_the_real_one_is_back_after_kill_9() -> None:
     async with asyncio.timeout(60):
