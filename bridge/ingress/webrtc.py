@@ -158,7 +158,9 @@ class WebRtc:
         """See `bridge.web.contract.Whip`."""
         if not self.has(session):
             return False
-        self._drop(self._sessions[session], "hangup")
+        self._beat()  # its last 20 ms have arrived, but nobody has read them yet
+        if self.has(session):
+            self._drop(self._sessions[session], "hangup")
         return True
 
     # -- opening ----------------------------------------------------------------------------------------------------

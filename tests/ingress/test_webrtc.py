@@ -402,6 +402,22 @@ async def test_packets_of_a_call_that_the_service_ends_are_counted_to_the_last(m
         assert leg.packets["received"] >= 20
 
 
+async def test_what_has_arrived_before_delete_is_heard() -> None:
+    host = FakeHost()
+    async with open_way_in(host) as way_in, browser() as one:
+        answer = await one.call(way_in)
+        leg = host.calls[0].seats[0]
+        await until(lambda: leg.seconds > 0.2)
+        assert way_in._ticking is not None
+        way_in._ticking.cancel()
+        await asyncio.sleep(0.01)
+        before = leg.seconds
+        await asyncio.sleep(0.2)
+        assert leg.seconds == before
+        await way_in.end(answer.session)
+        assert leg.seconds > before + 0.1
+
+
 async def test_what_is_no_offer_opens_nothing() -> None:
     host = FakeHost()
     async with open_way_in(host) as way_in:
