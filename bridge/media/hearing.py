@@ -20,7 +20,7 @@ WIDE_HISTORY = (2 * POSITION_HZ, 2)
 """Key of the history that 16 kHz legs are kept in."""
 KINDS = ("mulaw", "alaw", "linear16")
 WIDE = len(KINDS)
-"Any other rate: filtered and halved leg by leg."
+"16 kHz: filtered and halved."
 
 
 def kind_of(audio: AudioFormat) -> int:
