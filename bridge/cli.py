@@ -264,7 +264,8 @@ def tail(
     where: dict[str, Any] = {"prefix": redis.prefix, "partitions": redis.partitions}
 
     if not as_json:
-        typer.echo(f"callbridge: following {Address.parse(redis.url).shown}", err=True)
+        which = f" for call {call}; waiting where there is none yet" if call else ""
+        typer.echo(f"callbridge: following {Address.parse(redis.url).shown}{which}", err=True)
 
     async def main() -> None:
         found = replay(redis.url, call, **where) if call else follow(redis.url, from_start=from_start, **where)

@@ -8,6 +8,7 @@ import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from bridge.config import Settings, parse
 from bridge.errors import ConfigError, SinkError
@@ -176,7 +177,8 @@ async def _provider(settings: Settings) -> list[str]:
     except InvalidURI:
         return [f"stt.{name}.url: not a WebSocket address"]
     except (InvalidHandshake, OSError, TimeoutError) as error:
-        return [f"stt.{name}: cannot connect: {type(error).__name__}"]
+        where = urlsplit(endpoint.url).netloc.rpartition("@")[2]  # no user, no password, no query
+        return [f"stt.{name}: cannot connect to {where}: {type(error).__name__}"]
 
 
 def _spool(settings: Settings) -> list[str]:

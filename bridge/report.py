@@ -79,7 +79,7 @@ def as_text(report: Report) -> str:
 def _head(report: Report) -> list[str]:
     state = f"ended: {report.reason}" if report.reason else "running"
     lines = [
-        f"call {report.call}  {report.ingress}  {clean(report.from_)} -> {clean(report.to)}",
+        f"call {report.call}  {report.ingress}  {_between(report.from_, report.to)}".rstrip(),
         f"{rfc3339(report.started_ms)}  {report.duration_s:.1f} s  {state}  ({report.n_events} events)",
     ]
     lines += [f"{name}: {clean(value)}" for name, value in (report.correlation | report.labels).items()]
@@ -153,6 +153,11 @@ def clean(text: str) -> str:
     return "".join(sign if sign.isprintable() else " " for sign in text)
 
 
+def _between(from_: str, to: str) -> str:
+    """Who called whom; external media knows neither."""
+    return f"{clean(from_)} -> {clean(to)}" if from_ or to else ""
+
+
 # --- tail ---
 
 
@@ -190,8 +195,8 @@ def _tail_lines(event: Published, waiting: dict[tuple[str, str, str], Published]
     if event.type == events.TRANSCRIPT_INTERIM:
         return [_spoken(event, "~ ")]
     if event.type == events.CALL_STARTED:
-        numbers = f"{clean(str(event.data.get('from', '')))} -> {clean(str(event.data.get('to', '')))}"
-        return [f"{event.call}  {rfc3339(event.at_ms)}  started  {event.data.get('ingress', '')}  {numbers}"]
+        numbers = _between(str(event.data.get("from", "")), str(event.data.get("to", "")))
+        return [f"{event.call}  {rfc3339(event.at_ms)}  started  {event.data.get('ingress', '')}  {numbers}".rstrip()]
     if event.type == events.CALL_ENDED:
         left = [waiting.pop(other) for other in list(waiting) if other[0] == event.call]
         ended = f"{event.call}  {rfc3339(event.at_ms)}  ended  {event.data.get('reason', '')}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -148,3 +149,23 @@ async def test_an_address_for_media_that_is_not_ours_is_told_before_the_first_ca
     settings = Settings(rtp=RtpSettings(bind="203.0.113.9"), redis=RedisSettings(url="redis://127.0.0.1:1/0"))
     found = [finding.text for finding in await check_machine(settings)]
     assert any(text.startswith("rtp.bind: 203.0.113.9: ") for text in found)
+
+
+async def test_a_provider_that_nobody_reaches_is_told_with_its_address_and_no_secret(tmp_path: Path) -> None:
+    with socket.socket() as taken:  # bound, but nobody listens
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+        url = f"ws://us:secret@127.0.0.1:{port}/v1/listen"
+        problems: list[str] = []
+        tables = {
+            "stt": {"deepgram": {"url": url, "api_key": "hidden"}},
+            "sip": {"listen": []},
+            "http": {"listen": "127.0.0.1:0"},
+            "spool": {"path": str(tmp_path)},
+            "redis": {"url": "redis://127.0.0.1:1"},
+        }
+        settings = check_settings(tables, problems)
+        found = [finding.text for finding in await check_machine(settings, online=True)]
+    assert problems == []
+    assert f"stt.deepgram: cannot connect to 127.0.0.1:{port}: ConnectionRefusedError" in found
+    assert not any("secret" in text or "hidden" in text for text in found)

@@ -146,6 +146,12 @@ async def test_tail_prints_a_line_for_each_turn_and_the_words_left_over_at_the_e
     assert not any("\x1b" in line for line in printed)
 
 
+async def test_tail_draws_no_arrow_between_numbers_that_nobody_knows() -> None:
+    started = events.call_started("c1", AT, ingress="external", from_="", to="", correlation={}, legs=[])
+    (line,) = await lines([started])
+    assert line.endswith("  started  external")
+
+
 async def test_tail_shows_interims_only_when_asked_and_colours_only_on_a_terminal() -> None:
     printed = await lines(call(), interim=True, colour=True)
     assert any("~ the" in line for line in printed)

@@ -24,6 +24,8 @@ def load(path: Path, rate_hz: int) -> Samples:
             resampler = av.AudioResampler(format="s16", layout="mono", rate=rate_hz)
             frames = [f for frame in container.decode(audio=0) for f in resampler.resample(frame)]
             frames += resampler.resample(None)
+    except av.error.InvalidDataError:
+        raise ConfigError([f"{path}: not an audio file"]) from None
     except (OSError, av.error.FFmpegError) as error:
         raise ConfigError([f"{path}: {error.strerror or error}"]) from None
     if not frames:

@@ -39,7 +39,7 @@ def test_another_rate_keeps_the_duration_and_the_loudness(tmp_path: Path) -> Non
 @pytest.mark.parametrize("content", [b"", b"not audio at all"])
 def test_a_file_that_is_not_audio_is_named(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "bad.wav").write_bytes(content)
-    with pytest.raises(ConfigError, match=r"bad\.wav"):
+    with pytest.raises(ConfigError, match=r"bad\.wav: not an audio file"):
         load(tmp_path / "bad.wav", 8000)
 
 
