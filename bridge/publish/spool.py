@@ -97,7 +97,7 @@ class Recovery:
         "Bytes of segments that belonged to no sound record: torn tails, damage."
 
     def read_segment(self, segment: int, data: bytes) -> int:
-        """Takes a whole segment; how many events it holds."""
+        """Takes a whole segment; how many events it holds that no earlier one does."""
         n, sound = 0, len(HEADER)
         for kind, offset, length in scan(data):
             sound += FRAME.size + length
@@ -108,8 +108,7 @@ class Recovery:
     def _take(self, kind: int, payload: bytes, where: Where) -> int:
         try:
             if kind == Kind.EVENT:
-                self._take_event(payload, where)
-                return 1
+                return self._take_event(payload, where)
             saved = json.loads(payload)
             if kind == Kind.MARK:
                 for call, seq in saved.items():
@@ -123,11 +122,14 @@ class Recovery:
             self.damaged += 1
         return 0
 
-    def _take_event(self, payload: bytes, where: Where) -> None:
+    def _take_event(self, payload: bytes, where: Where) -> int:
         event = events.parse(events.decode(payload))
         remains = self._call(event.call)
+        if event.seq in remains.events:  # written, not synced, and so appended again: its first place is its place
+            return 0
         remains.events[event.seq] = Found(event.at_ms, event.type, where)
         remains.book.fold(event, event.seq)
+        return 1
 
     def _take_snapshot(self, saved: Mapping[str, Any]) -> None:
         for call, state in saved.items():

@@ -178,3 +178,22 @@ def test_a_segment_that_was_deleted_before_its_first_sync_is_given_up(tmp_path: 
     files.close()
     _, found = reopened(tmp_path)
     assert found == {"c": [1]}
+
+
+def test_an_event_that_stands_in_two_segments_keeps_none_of_them_for_ever(tmp_path: Path) -> None:
+    files = opened(tmp_path)
+    append(files, 1)
+    files.write(files.take_unsaved())  # its sync failed
+    files.discard_unsaved()
+    files.rotate(b"{}", 1.0)
+    append(files, 1)
+    save(files)
+    files.close()
+    files = SpoolFiles(tmp_path, "one", keep_s=60.0, max_bytes=1 << 30)
+    recovery = files.open(0.0)
+    files.append(Kind.SNAPSHOT, b"{}")
+    save(files)
+    assert files.read(recovery.calls["c"].events[1].where) == body(1)
+    files.release(recovery.calls["c"].events[1].where)
+    assert files.sweep() > 0
+    assert len(list((tmp_path / "one").glob("*.spool"))) == 1
