@@ -191,7 +191,9 @@ class Endpoint:
         if found is None:
             return
         if found.phase is Phase.INVITED:
-            self.reject(dialog, HANG_UP_UNANSWERED, now)
+            while (pending := found.take_pending()) is not None:
+                self._core.respond(found, pending.request, pending.transaction, HANG_UP_UNANSWERED, now)
+            self._core.end(found, reason, now)
         elif found.phase in (Phase.CALLING, Phase.CANCELLING):
             self._uac.cancel(found, now)
         elif found.phase is Phase.ESTABLISHED or (found.phase is Phase.ANSWERED and found.unacknowledged is None):

@@ -39,6 +39,18 @@ async def test_a_trunk_that_wants_to_hear_it_ring_is_answered_after_that() -> No
         assert 0.15 <= host.calls[0].answers[0] - began < 2.0
 
 
+async def test_a_call_that_we_end_while_it_rings_is_refused_and_forgotten() -> None:
+    host = host_with(progress="180", ring_ms=60_000)
+    async with served(host) as (ingress, client):
+        await call(client, ingress)
+        await client.wait_for(Progress)
+        (ringing,) = ingress._calls.values()
+        ringing.hang_up()
+        assert (await client.wait_for(Refused)).status == 480
+        assert ingress._calls == {}
+        assert host.calls[0].answers == []
+
+
 async def test_early_media_has_the_answer_that_the_200_has() -> None:
     host = host_with(progress="183")
     async with served(host) as (ingress, client):
