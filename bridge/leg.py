@@ -98,7 +98,7 @@ class Leg:
             assert self._offer.media is not None
             wiring.reports.open(self._row, self._port, now)
             self._receive(self._offer.media)
-            wiring.sockets.attach(self._port, self._row)
+            wiring.sockets.attach(self._port, self._row, now)
         self._stt.transcriber.start(now)
         self._stt.wake()
 

@@ -50,14 +50,25 @@ def _plain(source: tuple[str, int]) -> tuple[str, int]:
     return source[0].removeprefix(MAPPED), source[1]
 
 
-def _empty(sock: socket.socket) -> None:
+def _discard(sock: socket.socket, before: float) -> None:
+    """What the kernel got before that time (monotonic), or did not stamp: reports that nobody misses."""
+    offset = time.time_ns() / 1e9 - time.monotonic()
     for _ in range(MOST_WAITING):
         try:
+            _, ancillary, _, _ = sock.recvmsg(1, ANCILLARY_BYTES, socket.MSG_PEEK)
+            if ancillary and _stamped(ancillary) - offset >= before:
+                return
             sock.recv_into(bytearray(1))
         except BlockingIOError:
             return
         except OSError:  # an ICMP error
             continue
+
+
+def _stamped(ancillary: list[tuple[int, int, bytes]]) -> float:
+    """Unix time at which the kernel got a datagram."""
+    seconds, nanoseconds = TIMESPEC.unpack(ancillary[0][2])
+    return float(seconds + nanoseconds * 1e-9)
 
 
 class MediaSockets:
@@ -113,11 +124,12 @@ class MediaSockets:
             raise CapacityError(f"cannot open media sockets: {error.strerror}") from error
         return MediaPort(port, sockets[0], sockets[1])
 
-    def attach(self, pair: MediaPort, row: int) -> None:
-        """From now on `read` reports what arrives on `pair` under `row`. What came before is thrown away: a peer
-        that was told the port early (183) sends before its call is answered."""
+    def attach(self, pair: MediaPort, row: int, since: float = 0.0) -> None:
+        """From now on `read` reports what arrives on `pair` under `row`. RTP from before `since` (monotonic) is thrown
+        away: a peer that was told the port early (183) sends before its call is answered. What has come since then
+        waits in the kernel and is reported."""
         for sock, is_rtcp in ((pair.rtp, False), (pair.rtcp, True)):
-            _empty(sock)
+            _discard(sock, since)
             self._rows[sock.fileno()] = (row, is_rtcp, sock)
             self._epoll.register(sock.fileno(), select.EPOLLIN)
 

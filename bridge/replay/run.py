@@ -43,7 +43,7 @@ class RecordedMedia:
         self._ports += 2
         return MediaPort(self._ports, None, None)  # type: ignore[arg-type]  # nobody sends through it
 
-    def attach(self, pair: MediaPort, row: int) -> None:
+    def attach(self, pair: MediaPort, row: int, since: float = 0.0) -> None:
         self._rows[pair.port] = row
 
     def release(self, pair: MediaPort) -> None:

@@ -104,13 +104,17 @@ def test_an_ipv4_peer_of_an_ipv6_socket_is_known_by_its_own_address_and_can_be_a
     sockets.close()
 
 
-def test_what_came_before_a_leg_began_is_not_heard(sockets: MediaSockets) -> None:
+def test_what_came_before_a_leg_was_answered_is_not_heard_but_all_that_came_since(sockets: MediaSockets) -> None:
     pair = sockets.open_pair()
     for n in range(400):
         send(pair.port, b"early" * 30)
         send(pair.port + 1, b"%d" % n)
-    sockets.attach(pair, 1)
+    time.sleep(0.02)
+    answered = time.monotonic()
+    send(pair.port, b"first")  # the 200 is on its way, and the leg is still being made
+    time.sleep(0.02)
+    sockets.attach(pair, 1, answered)
     send(pair.port, b"now")
     time.sleep(0.02)
-    assert [batch.lengths for batch in sockets.read()] == [[3]]
+    assert [batch.lengths for batch in sockets.read()] == [[5], [3]]
     sockets.close()
