@@ -216,7 +216,7 @@ def emulate(
     try:
         run_emulator(options, started=lambda server: typer.echo(server.url), ends_with_input=ends_with_input)
     except OSError as error:
-        raise ConfigError([f"--port {port}: {error.strerror}"]) from None
+        raise ConfigError([f"--port {port}: {os.strerror(error.errno or 0)}"]) from None
 
 
 @app.command()
@@ -286,7 +286,7 @@ def report_call(
 ) -> None:
     """Ledger, lanes and transcript of one call, from Redis."""
     from bridge import report
-    from bridge.net.redis_link import FAULTS
+    from bridge.net.redis_link import FAULTS, Address
     from bridge.web.report_html import as_html
 
     settings = _parsed(config)
@@ -303,7 +303,8 @@ def report_call(
         try:
             found = await report.read(redis.url, call, prefix=redis.prefix, partitions=redis.partitions)
         except FAULTS as error:
-            raise SinkError(f"redis.url: not reachable: {type(error).__name__}") from None
+            where = Address.parse(redis.url).shown
+            raise SinkError(f"redis.url: {where} not reachable: {type(error).__name__}") from None
         if found is None:
             typer.echo(f"callbridge: no call {call} in Redis", err=True)
             raise typer.Exit(FAILED)

@@ -1,6 +1,9 @@
 """One leg's transcription, over every session that it takes. Sans-IO: told what happened, it answers with commands
 for the driver and events for the call.
 
+Audio goes `send_audio` -> `Tape.append` -> `Runs.feed` -> `Run.pump` -> the session's `send_audio` (`deepgram.py`) ->
+a `Transmit` command that the driver writes to its WebSocket. Results come back by `received`.
+
 The tape (`tape.py`) holds the audio that no final result covers. A run (`run.py`) is one session at work on a stretch
 of it; `runs.py` says what becomes of a stretch whose session is lost, parked or rotated.
 """

@@ -165,7 +165,12 @@ VERB = parameter("verb", "path", "What to do.", {"type": "string", "enum": list(
 SESSION = parameter("session", "path", "From the Location header.", STRING | {"minLength": 1})
 ROLE = parameter("role", "query", "Role of the leg.", {"type": "string", "pattern": "^[A-Za-z0-9_-]{0,64}$"})
 AFTER = parameter("after", "query", "As Last-Event-ID.", {"type": "string", "pattern": "^[0-9]{0,15}$"})
-LAST_ID = parameter("Last-Event-ID", "header", "Send what came after it.", AFTER["schema"])
+LAST_ID = parameter(
+    "Last-Event-ID",
+    "header",
+    "Send what came after it; of all calls, what came about then may come again.",
+    AFTER["schema"],
+)
 INTERIM = parameter("interim", "query", "0: no interims.", {"type": "string", "enum": ["0", "1"]})
 FOLLOW = parameter("follow", "query", "0: end with what is stored now.", {"type": "string", "enum": ["0", "1"]})
 FROM = parameter("from", "query", "Where to begin.", {"type": "string", "enum": ["start", "now"]})
