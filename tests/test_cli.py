@@ -23,7 +23,7 @@ def callbridge(*arguments: str) -> subprocess.CompletedProcess[str]:
 def test_a_report_without_redis_fails_with_a_sentence() -> None:
     done = callbridge("report", "a-call")
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == "callbridge: redis.url: not reachable: ConnectionError\n"
+    assert done.stderr == "callbridge: redis.url: redis://127.0.0.1:1/0 not reachable: ConnectionError\n"
 
 
 @pytest.mark.parametrize(
