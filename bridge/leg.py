@@ -21,7 +21,7 @@ from bridge.errors import InvalidState, PeerError
 from bridge.gate.turns import Turns
 from bridge.ingress.contract import LegOffer, MediaOffer
 from bridge.ledger import count, ledger
-from bridge.media.outputs import Audio, Books, Gate, Output, Speaking, TelephoneEvent
+from bridge.media.outputs import Audio, Books, Gate, Output, Speaking, Stirring, TelephoneEvent
 from bridge.model import AudioFormat, Cause
 from bridge.net.datagrams import MediaPort
 from bridge.net.rtp_silence import SentFormat
@@ -292,6 +292,8 @@ class Leg:
             self._on_gate(output, now)
         elif isinstance(output, Speaking):
             self._on_speaking(output, now)
+        elif isinstance(output, Stirring):
+            self._speech.stirs(now)
         elif isinstance(output, TelephoneEvent):
             self._on_telephone_event(output)
 

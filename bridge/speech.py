@@ -63,6 +63,11 @@ class Speech:
         self._speaking_since = None
         self._publish_turns()
 
+    def stirs(self, now: float) -> None:
+        """Something is heard that may turn out to be speech."""
+        self._turns.stirs(now)
+        self._publish_turns()
+
     def gate_moved(self, cause: Cause | None, since: float, now: float) -> None:
         """Closed for `cause`; None: open."""
         self._turns.closed(cause, since, now)

@@ -95,6 +95,7 @@ class Gates:
         self._floor = np.zeros(capacity, np.float32)  # level of the line's quietest frames, rising slowly
         self._spoken = np.zeros(capacity, np.int32)  # frames of speech since the voice began
         self._voices: list[Voice] = []
+        self._stirs: list[int] = []
 
     def open_leg(self, row: int, settings: GateSettings, position: int) -> list[Change]:
         """A leg begins in this row. Answers the state it begins in."""
@@ -144,11 +145,18 @@ class Gates:
         """The leg has ended; its row may be used again."""
         self.is_open[row] = self.is_signalled[row] = self._speaking[row] = False
         self._voices = [voice for voice in self._voices if voice.row != row]
+        self._stirs = [other for other in self._stirs if other != row]
 
     def take_voices(self) -> list[Voice]:
         """Who began and who stopped speaking since the last call, in order. For turns; independent of the mode."""
         voices, self._voices = self._voices, []
         return voices
+
+    def take_stirs(self) -> list[int]:
+        """The rows in which, soon after speech, something was heard that may turn out to be speech: one entry a frame.
+        For turns, which had better not end just then; independent of the mode."""
+        stirs, self._stirs = self._stirs, []
+        return stirs
 
     def signal(self, row: int, cause: Cause, on: bool, position: int) -> list[Change]:
         """Hold, mute or pause was signalled or asked for, or has ended. In force at once, idempotent."""
@@ -200,6 +208,8 @@ class Gates:
         begins = self._believes(heard) & ~speaking & ~self.is_signalled[rows]
         goes_on = speaking & (heard.speech > at.SPEECH_KEEP)
         voiced = begins | goes_on
+        stirs = ~voiced & (heard.speech > at.STIR) & (positions - self.speech_end[rows] < at.STIR_WITHIN_MS * PER_MS)
+        self._stirs += rows[stirs].tolist()
         self.speech_end[rows[voiced]] = positions[voiced]
         self._spoken[rows] = np.where(begins, 0, self._spoken[rows] + (heard.speech > at.SPEECH_ON))
         is_brief = (self._spoken[rows] < at.BRIEF_FRAMES) & (heard.speech < at.BRIEF_SPEECH)
@@ -223,9 +233,11 @@ class Gates:
         self._loudness[rows] = loudness
         quiet = np.minimum(at.GAP_DBFS, loudness - at.GAP_BELOW_BED_DB)  # a faint voice's last sounds are fainter still
         quiet = np.maximum(quiet, self._floor[rows] + at.TAIL_ABOVE_FLOOR_DB)
-        sounds = (heard.level_dbfs > loudness - at.TAIL_DEPTH_DB) & (~heard.gap | (heard.level_dbfs > quiet))
+        audible = ~heard.gap | (heard.level_dbfs > quiet)
+        sounds = audible & (heard.level_dbfs > loudness - at.TAIL_DEPTH_DB)
         tail = self._tail[rows]
-        is_tail = sounds & (heard.level_dbfs > self._floor[rows] + at.TAIL_ABOVE_FLOOR_DB)
+        is_tail = audible & (heard.level_dbfs > loudness - at.FADE_DEPTH_DB)
+        is_tail &= heard.level_dbfs > self._floor[rows] + at.TAIL_ABOVE_FLOOR_DB
         is_tail &= heard.level_dbfs < loudness - at.FADE_BELOW_DB
         is_tail &= (tail >= positions - FRAME) & (positions - self.speech_end[rows] <= at.FADE_MS * PER_MS)
         self._tail[rows] = np.where(is_tail, positions, np.maximum(tail, self.speech_end[rows]))

@@ -50,9 +50,14 @@ TAIL_ABOVE_FLOOR_DB = 6.0  # what is quieter than a pause otherwise is still a f
 TAIL_DEPTH_DB = 30.0  # below the voice's loud frames a sound is no longer part of a word
 LOUDNESS_FALL_DB = 0.3  # per frame of speech; 10 dB a second follow a speaker who gets quieter
 TAIL_MS = 250  # silence behind the last word that is sent at once; the hangover's rest goes out only if speech goes on
-FADE_MS = 300  # a word fades, or rings in its room, for as long before its silence counts for the turn
-FADE_BELOW_DB = 6.0  # and is quieter than the voice meanwhile
-VOICE_TRAIL_MS = 40  # a frame's end is half a frame late on average, and the probability trails the voice a little
+FADE_MS = 500  # a word fades, or rings in its room, for as long before its silence counts for the turn
+FADE_BELOW_DB = 6.0  # and is quieter than the voice meanwhile, ...
+FADE_DEPTH_DB = 40.0  # ... but not by more than this
+VOICE_TRAIL_MS = 50  # a frame's end is half a frame late on average, and the probability trails the voice a little
+
+# Stirring: a word is sure one or two tenths of a second after it has begun, and its turn must not be told meanwhile
+STIR = 0.05  # probability of speech: silence and line noise stay below, breath and the first sound of a word do not
+STIR_WITHIN_MS = 5000  # of the last speech; a turn with a longer silence (gate.turn_end_ms) ends by the timer alone
 
 # Doubt: within music only more evidence opens, and what was late is sent by look-back
 DOUBT_WINDOW = 30  # frames of music in which ...

@@ -2,7 +2,8 @@
 
 A hesitation does not end a turn, though the gate may close and Finalize in it: a premature Finalize costs little, a
 premature `turn.ended` misleads. A turn is over `turn_end` seconds after its last speech (or at once on hold, mute,
-music, hangup, or when another leg takes over) and is told when its last final is there, at most `wait` later.
+music, hangup, or when another leg takes over) and is told when its last final is there, at most `wait` later. What
+stirs when it is due, and may be its next word, is waited for: the ears are sure of a word only after a while of it.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ ENDING: dict[Cause, Reason] = {
 }
 SLACK = 0.25  # s; a provider's word times and our speech bounds differ by less (its frames, our hangover)
 YIELDING = 1.0  # s; who stops so soon after the other began was interrupted, and did not merely pause
+STIRS_FOR = 0.15  # s that a stir is good for: the next frames tell whether it was a word
+STIRS_MOST = 0.4  # s that a turn is held up by what stirs and never becomes a word
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +63,7 @@ class Turns:
         self._turns: list[_Turn] = []  # not yet told, oldest first; only the last can still be speaking
         self._is_speaking = False  # in the last turn
         self._other_spoke_at = -math.inf
+        self._stirred_at = -math.inf
         self._events: list[TurnEnded] = []
 
     def adjust(self, *, turn_end: float, now: float) -> None:
@@ -72,6 +76,11 @@ class Turns:
         self.handle_timer(now)
         self._current(start)
         self._is_speaking = True
+
+    def stirs(self, now: float) -> None:
+        """Something is heard that may turn out to be speech, or not. Told anew while it lasts."""
+        self.handle_timer(now)
+        self._stirred_at = now
 
     def speech(self, start: float, end: float, now: float) -> None:
         """Speech was heard from `start` to `end` and has stopped. More may follow within the same turn."""
@@ -161,6 +170,7 @@ class Turns:
         if self._is_speaking:
             turn.end = max(turn.end, now - self._zero if at is None else at)
             self._is_speaking = False
+        self._stirred_at = -math.inf
         if turn.over_at is None and now < self._silent_at(turn):
             turn.over_at, turn.reason = now, reason
 
@@ -171,7 +181,11 @@ class Turns:
         if self._is_speaking and turn is self._turns[-1]:
             return math.inf
         over_at = self._silent_at(turn) if turn.over_at is None else turn.over_at
-        return over_at if turn.settled >= turn.end else over_at + self._wait
+        if turn.settled < turn.end:
+            return over_at + self._wait
+        if turn.over_at is not None or turn is not self._turns[-1]:
+            return over_at
+        return max(over_at, min(self._stirred_at + STIRS_FOR, over_at + min(STIRS_MOST, self._wait)))
 
     def _told(self, turn: _Turn) -> TurnEnded:
         finals = sorted(turn.finals)

@@ -37,6 +37,13 @@ class Speaking:
 
 
 @dataclass(frozen=True, slots=True)
+class Stirring:
+    """Something is heard, soon after speech, that may turn out to be speech. One a frame while it lasts."""
+
+    row: int
+
+
+@dataclass(frozen=True, slots=True)
 class TelephoneEvent:
     """RFC 4733 payload as received; the same event comes several times with the same timestamp."""
 
@@ -55,7 +62,7 @@ class Failure:
     error: Exception
 
 
-Output = Audio | Gate | Speaking | TelephoneEvent | Failure
+Output = Audio | Gate | Speaking | Stirring | TelephoneEvent | Failure
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from bridge.gate.gate import Change, Gates, Voice
 from bridge.media.arrivals import Arrivals
 from bridge.media.hearing import Hearing, kind_of
 from bridge.media.history import HISTORY, History
-from bridge.media.outputs import Audio, Books, Failure, Gate, Output, Speaking, TelephoneEvent
+from bridge.media.outputs import Audio, Books, Failure, Gate, Output, Speaking, Stirring, TelephoneEvent
 from bridge.media.track import EXPAND, Track
 from bridge.model import POSITION_HZ, AudioFormat, Cause
 from bridge.rtp.frames import Frame, Kind, PayloadType
@@ -456,6 +456,7 @@ class Plane:
         """What the gates say, voices first: a turn must know that its speech has ended before a hold ends the turn."""
         for voice in self.gates.take_voices():
             self._speak(voice)
+        self._out += map(Stirring, self.gates.take_stirs())
         for change in changes:
             self._apply(change, now)
 

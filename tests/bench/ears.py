@@ -46,6 +46,7 @@ class Item:
     is_sung: bool = False
     changes: list[tuple[float, Change]] = field(default_factory=list)  # when it was decided, and what
     voices: list[tuple[float, Voice]] = field(default_factory=list)
+    stirs: list[float] = field(default_factory=list)  # when something was heard that might have been speech
 
     @property
     def seconds(self) -> float:
@@ -95,7 +96,7 @@ def listen(items: list[Item], settings: GateSettings) -> None:
     ears, gates = KeepingEars(len(items)), Gates(len(items))
     for row, item in enumerate(items):
         item.changes = [(0.0, change) for change in gates.open_leg(row, settings, 0)]
-        item.voices = []
+        item.voices, item.stirs = [], []
     lengths = np.array([len(item.sound) // FRAME for item in items])
     for n in range(int(lengths.max(initial=0))):
         rows = np.flatnonzero(lengths > n)
@@ -105,6 +106,8 @@ def listen(items: list[Item], settings: GateSettings) -> None:
             items[change.row].changes.append((now, change))
         for voice in gates.take_voices():
             items[voice.row].voices.append((now, voice))
+        for row in gates.take_stirs():
+            items[row].stirs.append(now)
 
 
 def overlap(mask: NDArray[np.bool_], spans: list[Span]) -> tuple[float, float]:
@@ -254,8 +257,12 @@ def told_turns(item: Item, settings: GateSettings) -> list[float]:
             turns.handle_timer(due)
             told.extend(due for _ in turns.take_events())
 
-    for now, voice in item.voices:
+    heard: list[tuple[float, Voice | None]] = [*item.voices, *((now, None) for now in item.stirs)]
+    for now, voice in sorted(heard, key=lambda entry: entry[0]):
         pass_time(now)
+        if voice is None:
+            turns.stirs(now)
+            continue
         at = voice.position / RATE
         if voice.is_speaking:
             start = at

@@ -326,7 +326,43 @@ def test_a_word_that_fades_for_a_while_ends_for_its_turn_when_it_has_faded() -> 
         line.hear(0.064, dbfs=dbfs)
     faded = line.position
     line.hear(1, dbfs=-65)
-    assert line.gates.take_voices()[-1] == Voice(1, False, faded - 40 * 8)
+    assert line.gates.take_voices()[-1] == Voice(1, False, faded - 50 * 8)
+
+
+def test_a_word_that_fades_into_its_room_for_half_a_second_ends_for_its_turn_when_it_has_faded() -> None:
+    line = Line(SPEECH)
+    line.hear(1, dbfs=-75)
+    line.hear(1, p=0.9, dbfs=-15)
+    for n in range(15):
+        line.hear(0.032, dbfs=-22 - 1.8 * n)
+    faded = line.position
+    line.hear(1, dbfs=-75)
+    assert line.gates.take_voices()[-1] == Voice(1, False, faded - 50 * 8)
+
+
+def test_what_may_be_speech_soon_after_speech_is_told_as_a_stir_in_every_mode() -> None:
+    for settings in (SPEECH, HOLD, OFF):
+        line = Line(settings)
+        line.hear(1)
+        line.speak()
+        line.gates.take_stirs()
+        line.hear(0.7)
+        assert line.gates.take_stirs() == []
+        line.hear(0.064, p=0.2)
+        assert line.gates.take_stirs() == [1, 1]
+        assert line.gates.take_stirs() == []
+
+
+def test_speech_itself_is_no_stir_nor_is_anything_long_after_it() -> None:
+    line = Line(SPEECH)
+    line.hear(1)
+    line.speak()
+    line.gates.take_stirs()
+    line.hear(0.5, p=0.9)
+    assert line.gates.take_stirs() == []
+    line.hear(5)
+    line.hear(1, p=0.2)
+    assert line.gates.take_stirs() == []
 
 
 def test_voices_are_told_in_every_mode_for_turns() -> None:
@@ -337,7 +373,7 @@ def test_voices_are_told_in_every_mode_for_turns() -> None:
         line.speak()
         end = line.position
         line.hear(1)
-        assert line.gates.take_voices() == [Voice(1, True, start), Voice(1, False, end - 40 * 8)]
+        assert line.gates.take_voices() == [Voice(1, True, start), Voice(1, False, end - 50 * 8)]
         assert line.gates.take_voices() == []
 
 

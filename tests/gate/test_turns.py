@@ -184,3 +184,78 @@ def test_another_turn_end_holds_for_the_turn_that_runs() -> None:
     assert subject.deadline() == pytest.approx(2.5)
     subject.adjust(turn_end=0.25, now=2.4)
     assert [turn.text for turn in subject.take_events()] == ["hello"]
+
+
+def silent() -> tuple[Turns, str]:
+    """A turn whose speech ended at 3.0 and whose last final is there: due at 3.8."""
+    subject = turns()
+    subject.begins(1.0, 1.1)
+    subject.speech(1.0, 3.0, 3.65)
+    name = subject.final("good", 1.1, 2.9, 3.7)
+    subject.finalized(3.0, 3.7)
+    return subject, name
+
+
+def test_a_turn_is_not_told_while_what_may_be_its_next_word_stirs() -> None:
+    subject, name = silent()
+    subject.stirs(3.77)
+    assert told(subject, 3.8) == []
+    subject.begins(3.72, 3.84)
+    assert told(subject, 4.5) == []
+    subject.speech(3.72, 4.4, 5.0)
+    assert subject.final("morning", 3.8, 4.3, 5.1) == name
+    subject.finalized(4.4, 5.1)
+    assert [turn.text for turn in told(subject, 5.2)] == ["good morning"]
+
+
+def test_what_stirred_and_became_no_word_holds_a_turn_up_for_a_moment_only() -> None:
+    subject, _ = silent()
+    subject.stirs(3.77)
+    assert subject.deadline() == pytest.approx(3.92)
+    assert [turn.reason for turn in told(subject, 3.92)] == ["silence"]
+
+
+def test_what_stirred_well_before_the_turn_was_due_does_not_hold_it_up() -> None:
+    subject, _ = silent()
+    subject.stirs(3.7)
+    assert subject.deadline() == pytest.approx(3.85)
+    subject, _ = silent()
+    subject.stirs(3.64)
+    assert subject.deadline() == pytest.approx(3.8)
+
+
+def test_what_stirs_on_and_on_holds_a_turn_up_for_four_tenths_of_a_second() -> None:
+    subject, _ = silent()
+    for n in range(14):
+        subject.stirs(3.75 + n * 0.032)
+    assert subject.take_events() == []
+    assert subject.deadline() == pytest.approx(4.2)
+    subject.stirs(4.21)
+    assert len(subject.take_events()) == 1
+
+
+def test_no_stir_holds_a_turn_up_for_longer_than_its_wait() -> None:
+    subject = Turns(turn_end=0.8, wait=0.0)
+    subject.speech(1.0, 3.0, 3.65)
+    subject.final("good", 1.1, 2.9, 3.7)
+    subject.stirs(3.77)
+    assert len(told(subject, 3.8)) == 1
+
+
+def test_a_turn_that_something_else_ends_while_it_is_held_up_is_told_at_once() -> None:
+    for end in (
+        lambda subject: subject.other_speaks(3.85),
+        lambda subject: subject.closed(Cause.HOLD, 3.85, 3.85),
+        lambda subject: subject.hang_up(3.85),
+    ):
+        subject, _ = silent()
+        subject.stirs(3.78)
+        end(subject)
+        assert [turn.reason for turn in subject.take_events()] == ["silence"]
+
+
+def test_a_new_turn_does_not_hold_up_the_one_before() -> None:
+    subject, name = silent()
+    subject.stirs(3.79)
+    subject.begins(3.9, 3.92)
+    assert [turn.turn for turn in told(subject, 3.92)] == [name]

@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bridge.config import GateSettings, RtpSettings
+from bridge.gate.ears import FRAME, Heard
 from bridge.gate.gate import Change
-from bridge.media.outputs import Gate
+from bridge.media.outputs import Gate, Stirring
 from bridge.media.plane import Plane
 from bridge.model import AudioFormat, Cause
 from bridge.rtp.frames import PayloadType
@@ -324,3 +325,12 @@ def test_a_cause_heard_late_withholds_nothing_of_what_was_sent_already() -> None
     books = plane.books(track.row)
     handed = sum(len(piece.data) for piece in audio(out)) / 8000
     assert books.received_s == pytest.approx(handed + sum(books.withheld_s.values()))
+
+
+def test_what_stirs_after_speech_is_put_out_for_its_leg() -> None:
+    plane, row = plane_with_leg()
+    for n, speech in enumerate([0.9, 0.9, 0.9, *[0.0] * 20, 0.2, 0.2], 1):
+        one = (np.array([v]) for v in (row, speech, -30.0, False, False, False, False, False, False))
+        plane.gates.hear(Heard(*one, {}), np.array([n * FRAME]))
+    outputs = deliver(plane, row, stream(Sender(), 5), until=100.3)
+    assert outputs.count(Stirring(row)) >= 2
