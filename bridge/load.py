@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 BUSY_LIMIT = 0.95  # of a core; where that leaves too little, ticks are late, and the next limit holds
-LATE_LIMIT = 0.1  # s by which ticks are late on average, and words with them: the core is not ours alone
+LATE_LIMIT = 0.05  # s by which ticks are late on average, and words with them: the core is not ours alone
 WEIGHT = 0.02  # of one tick in the averages: 50 ticks, about a second
 
 

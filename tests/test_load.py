@@ -26,8 +26,8 @@ def test_one_long_tick_refuses_nobody() -> None:
 
 
 def test_ticks_that_are_always_late_refuse_calls_though_the_thread_spends_little() -> None:
-    assert not after(Load(), seconds=10, cpu=0.3, late=0.08).is_too_much
-    assert after(Load(), seconds=10, cpu=0.3, late=0.12).is_too_much
+    assert not after(Load(), seconds=10, cpu=0.3, late=0.04).is_too_much
+    assert after(Load(), seconds=10, cpu=0.3, late=0.06).is_too_much
 
 
 def test_it_recovers_within_seconds() -> None:

@@ -73,8 +73,9 @@ class Screen:
     def _is_listed(self, host: str) -> bool:
         known = self._admitted.get(host)
         if known is None:
-            if len(self._admitted) >= MAX_SOURCES:
-                self._admitted.clear()
+            if len(self._admitted) >= MAX_SOURCES:  # scanners first: a reload must know who has been served
+                served = [host for host, is_listed in self._admitted.items() if is_listed]
+                self._admitted = dict.fromkeys(served[-MAX_SOURCES // 2 :], True)
             address = ipaddress.ip_address(host.partition("%")[0])
             if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
                 address = address.ipv4_mapped
