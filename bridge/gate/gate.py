@@ -79,6 +79,7 @@ class Gates:
         self._preroll = np.zeros(capacity, np.int64)
         self._hangover = np.zeros(capacity, np.int64)
         self._mute_after = np.zeros(capacity, np.int64)
+        self._turn_end = np.zeros(capacity, np.int64)
         self._tail = np.zeros(capacity, np.int64)  # where the last word's sound had faded
         self._sent_to = np.zeros(capacity, np.int64)  # where the gate last closed: audio before this was sent
         self._barrier = np.zeros(capacity, np.int64)  # where the last hold, mute or pause ended
@@ -119,6 +120,7 @@ class Gates:
         self._preroll[row] = settings.preroll_ms * PER_MS
         self._hangover[row] = settings.hangover_ms * PER_MS
         self._mute_after[row] = settings.mute_after_ms * PER_MS
+        self._turn_end[row] = settings.turn_end_ms * PER_MS
 
     def adjust(self, row: int, settings: GateSettings, position: int) -> list[Change]:
         """Other settings for a leg that runs. What they make of what is known is in force at once; nothing of what
@@ -153,8 +155,8 @@ class Gates:
         return voices
 
     def take_stirs(self) -> list[int]:
-        """The rows in which, soon after speech, something was heard that may turn out to be speech: one entry a frame.
-        For turns, which had better not end just then; independent of the mode."""
+        """The rows in which, about when a turn is due, something was heard that may turn out to be speech: one entry a
+        frame. For turns, which had better not end just then; independent of the mode."""
         stirs, self._stirs = self._stirs, []
         return stirs
 
@@ -208,7 +210,9 @@ class Gates:
         begins = self._believes(heard) & ~speaking & ~self.is_signalled[rows]
         goes_on = speaking & (heard.speech > at.SPEECH_KEEP)
         voiced = begins | goes_on
-        stirs = ~voiced & (heard.speech > at.STIR) & (positions - self.speech_end[rows] < at.STIR_WITHIN_MS * PER_MS)
+        silence = positions - self.speech_end[rows] - self._turn_end[rows]
+        stirs = ~voiced & (heard.speech > at.STIR)
+        stirs &= (silence > -at.STIR_BEFORE_MS * PER_MS) & (silence < at.STIR_BEHIND_MS * PER_MS)
         self._stirs += rows[stirs].tolist()
         self.speech_end[rows[voiced]] = positions[voiced]
         self._spoken[rows] = np.where(begins, 0, self._spoken[rows] + (heard.speech > at.SPEECH_ON))

@@ -57,7 +57,10 @@ VOICE_TRAIL_MS = 50  # a frame's end is half a frame late on average, and the pr
 
 # Stirring: a word is sure one or two tenths of a second after it has begun, and its turn must not be told meanwhile
 STIR = 0.05  # probability of speech: silence and line noise stay below, breath and the first sound of a word do not
-STIR_WITHIN_MS = 5000  # of the last speech; a turn with a longer silence (gate.turn_end_ms) ends by the timer alone
+STIR_BEFORE_MS = (
+    300  # before the silence is as long as gate.turn_end_ms: earlier ones would be over by then (STIRS_FOR)
+)
+STIR_BEHIND_MS = 1000  # behind it: a voice that fades (FADE_MS), and what a turn is held up (STIRS_MOST)
 
 # Doubt: within music only more evidence opens, and what was late is sent by look-back
 DOUBT_WINDOW = 30  # frames of music in which ...
