@@ -33,7 +33,7 @@ from bridge.wiring import Timed, Wiring
 
 COLLECT_EVERY = 60.0  # s between full garbage collections when there is little to do
 COLLECT_AT_LATEST = 1800.0  # s
-COLLECT_AFTER = 2000  # calls: those that lost their provider leave some 30 kB in cycles, 60 MB in all
+COLLECT_AFTER = 2000  # calls: each still leaves a few small objects in cycles, and a process may always be busy
 COLLECT_BELOW = 0.25  # share of the core: about 200 legs, a collection of some 20 ms
 LOOK_EVERY = 1.0  # s between two looks for calls that were forgotten
 T = TypeVar("T")
@@ -80,7 +80,6 @@ class Service:
         self.beats = 0
         "Ticks so far: whoever supervises us sees whether they go on."
         self._after_read: list[Callable[[float], None]] = []
-        self._legs_open = 0
         self._load = Load()
         self._is_draining = False
         self._look_at = 0.0
@@ -190,7 +189,8 @@ class Service:
         while True:
             due += tick
             await asyncio.sleep(max(due - clock(), 0.0))
-            now, late = clock(), max(clock() - due, 0.0)
+            now = clock()
+            late = max(now - due, 0.0)
             self._metrics.tick_lateness.observe(late)
             spent, spent_before = thread_time(), spent
             self._load.note(cpu=spent - spent_before, wall=now - before, late=late)

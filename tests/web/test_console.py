@@ -137,6 +137,7 @@ async def test_a_token_is_asked_for_and_a_wrong_one_is_said_to_be(serve: Serve, 
         await page.get_by_role("button", name="Open the console").click()
         await page.get_by_text("Ready, 2 of").wait_for()
         await page.locator(".card").nth(1).wait_for()
+        assert await page.get_by_role("textbox", name="Token").count() == 0
 
 
 async def test_a_lost_stream_comes_back_without_losing_or_doubling_words(site: Site, page: Any) -> None:

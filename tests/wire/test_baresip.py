@@ -61,5 +61,6 @@ async def test_the_service_can_hang_up(tmp_path: Path) -> None:
         phone.command("dial", f"sip:bob@127.0.0.1:{port_of(ingress, 'udp')}")
         await until(lambda: bool(host.calls) and bool(host.calls[0].answers))
         await asyncio.sleep(0.1)
+        assert ingress.endpoint.n_dialogs == 1
         host.calls[0].control.hang_up()
-        await until(lambda: ingress.endpoint.n_dialogs == 0)
+        await until(lambda: ingress.endpoint.n_dialogs == 0)  # the phone has answered our BYE
