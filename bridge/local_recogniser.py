@@ -54,6 +54,10 @@ async def local_recogniser(settings: Settings) -> AsyncIterator[ProviderTables]:
             keeping = tasks.create_task(recogniser.keep(), name="local-recogniser")
             yield {"local": {"url": url}}
             keeping.cancel("stopped")
+    except BaseExceptionGroup as group:
+        if len(group.exceptions) > 1:
+            raise
+        raise group.exceptions[0] from None  # whoever runs within the block expects its own error, not a group's
     finally:
         await recogniser.stop()
 

@@ -15,8 +15,9 @@ from websockets.asyncio.client import connect
 
 from bridge.app import Bridge
 from bridge.config import RouteSettings, Settings, SttSettings
+from bridge.errors import ProviderError
 from bridge.ingress.contract import CallOffer
-from bridge.local_recogniser import Recogniser, wants_local
+from bridge.local_recogniser import Recogniser, local_recogniser, wants_local
 from bridge.plans import plan_for
 
 KEY = {"Authorization": "Token any"}
@@ -47,6 +48,14 @@ async def test_a_reload_keeps_its_address_and_takes_the_new_drain_time(tmp_path:
     plan = plan_for(CallOffer("sip", ()), bridge.service._settings)
     assert (plan.stt.language, plan.stt.providers["local"]) == ("es", RUNNING["local"])
     assert bridge._drain_s == 0.05
+
+
+async def test_an_error_while_it_runs_comes_out_as_it_is() -> None:
+    if importlib.util.find_spec("pocketsphinx") is None:
+        pytest.skip("the extra `offline` is not installed")
+    with pytest.raises(ProviderError, match="nobody took it"):
+        async with local_recogniser(Settings(stt=SttSettings(provider="local"))):
+            raise ProviderError("nobody took it", is_retryable=True)
 
 
 async def test_a_reload_cannot_start_it(tmp_path: Path) -> None:

@@ -42,9 +42,10 @@ def test_a_cluster_url_names_its_nodes_and_tls() -> None:
 @given(st.text() | st.from_regex(r"rediss?(\+sentinel|\+cluster)?://[^ ]*"))
 def test_any_url_is_an_address_or_a_configuration_error(url: str) -> None:
     try:
-        Address.parse(url)
+        address = Address.parse(url)
     except ConfigError:
-        pass
+        return
+    assert bool(address.nodes) is (address.kind != "single")
 
 
 async def test_a_redis_that_answers_nothing_is_given_up_at_the_deadline(redis_server: RedisServer) -> None:

@@ -78,17 +78,19 @@ def test_what_is_encoded_is_read_back_the_same(event: Event, seq: int) -> None:
 @given(st.dictionaries(st.sampled_from(["v", "type", "call", "seq", "at", "start", "data"]) | st.text(), st.text()))
 def test_whatever_stands_in_a_stream_is_an_event_or_a_value_error(flat: dict[str, str]) -> None:
     try:
-        parse(flat)
+        got = parse(flat)
     except ValueError:
-        pass
+        return
+    assert (got.type, got.call, got.seq) == (flat["type"], flat["call"], int(flat["seq"]))
 
 
 @given(st.binary())
 def test_whatever_a_body_holds_is_an_entry_or_a_value_error(body: bytes) -> None:
     try:
-        decode(body)
+        entry = decode(body)
     except ValueError:
-        pass
+        return
+    assert all(isinstance(value, str) for value in entry.values())
 
 
 def test_text_that_is_no_unicode_still_leaves() -> None:
