@@ -75,9 +75,9 @@ class Bridge:
         self.metrics.rtp_ports.read_from(lambda: float(self._sockets.in_use))
         self.metrics.tasks.read_from(lambda: float(len(asyncio.all_tasks())))
         self._reports = RtcpReports(
-            self._plane.lanes, cname="callbridge", random=random.random, source_of=self._plane.source
+            self._plane.lanes, cname="callbridge", random=random.random, source_of=self._plane.incoming.source
         )
-        self._plane.on_rtcp = self._reports.receive
+        self._plane.incoming.on_rtcp = self._reports.receive
         self._publisher = Publisher(
             SINKS["redis"][1](settings.redis),
             instance=self.instance,

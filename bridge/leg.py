@@ -230,7 +230,7 @@ class Leg:
             self._srtp_keys = media.srtp
             self._srtp = SrtpReceiver(media.srtp) if media.srtp is not None else None
         types = {entry.payload_type: PayloadType(entry.codec, entry.fmtp) for entry in media.formats}
-        self._wiring.plane.receive_rtp(
+        self._wiring.plane.incoming.receive_rtp(
             self._row,
             types,
             event=media.telephone_event,
@@ -279,7 +279,7 @@ class Leg:
     def push_pcm(self, samples: NDArray[np.int16], *, start: float, now: float) -> None:
         """See `IngressLeg`."""
         if self._row >= 0 and self._closed_at is None:
-            self._wiring.plane.push_pcm(self._row, samples, start, now)
+            self._wiring.plane.incoming.push_pcm(self._row, samples, start, now)
 
     # -- what the plane says ------------------------------------------------------------------------------------------
 

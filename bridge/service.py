@@ -204,7 +204,7 @@ class Service:
         wiring = self._wiring
         self.beats += 1
         for batch in wiring.sockets.read():
-            self._shielded(wiring.plane.push, batch)
+            self._shielded(wiring.plane.incoming.push, batch)
         if self._after_read:
             waiting, self._after_read = self._after_read, []
             for then in waiting:

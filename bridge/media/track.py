@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bridge.media.history import HISTORY, History
+from bridge.media.outputs import Books
 from bridge.model import POSITION_HZ, AudioFormat, Cause
 from bridge.rtp.frames import Frame, PayloadType
 from bridge.rtp.latch import Latch
@@ -166,6 +167,27 @@ class Track:
             return raw.astype(np.int16, copy=False)
         expanded: Samples = table[raw]
         return expanded
+
+    # -- books ----------------------------------------------------------------------------------------------------
+
+    def books(self, position: int, received: int) -> Books:
+        """The leg's figures as of `position`, when so many packets had come."""
+        receiver, latch = self.receiver, self.latch
+        withheld = self.withheld.until(position)
+        packets = {"received": received, "lost": 0, "late": 0, "duplicate": 0}
+        if receiver is not None:
+            counts = receiver.counts
+            packets |= {"lost": counts.lost, "late": counts.late, "duplicate": counts.duplicate}
+            packets["received"] -= counts.duplicate + counts.late
+        return Books(
+            received_s=position / POSITION_HZ,
+            sent_s=(position - sum(withheld.values())) / POSITION_HZ,
+            withheld_s={str(cause): n / POSITION_HZ for cause, n in withheld.items()},
+            concealed_s=self.concealed / POSITION_HZ,
+            packets=packets,
+            foreign=latch.foreign if latch else 0,
+            malformed=self.malformed + (receiver.counts.malformed + receiver.counts.unknown if receiver else 0),
+        )
 
 
 def halve(samples: Samples) -> Samples:

@@ -58,7 +58,7 @@ def deliver(plane: Plane, row: int, sent: list[tuple[float, bytes]], *, until: f
         now += 0.02
         while queue and queue[0][0] <= now:
             at, datagram = queue.pop(0)
-            plane.push(arrivals([(row, datagram, at)]))
+            plane.incoming.push(arrivals([(row, datagram, at)]))
         out += plane.tick(now)
     return out
 

@@ -19,7 +19,7 @@ def test_a_burst_longer_than_the_ring_is_sent_byte_for_byte(units: int) -> None:
             n += 1
             at = 100.0 + n * units / 8000
             sent.append((at, sender.packet()))
-            plane.push(arrivals([(row, sent[-1][1], at), (neighbour, other.packet(), at)]))
+            plane.incoming.push(arrivals([(row, sent[-1][1], at), (neighbour, other.packet(), at)]))
         chunks += audio(plane.tick(130.0 + 0.02 * k))
     for k in range(100):
         chunks += audio(plane.tick(130.1 + 0.02 * k))
@@ -36,12 +36,12 @@ def test_a_hole_that_releases_more_than_the_ring_at_once_loses_nothing_of_it() -
     sent = [(100.06, sender.packet()), (100.12, sender.packet())]
     chunks = []
     for at, data in sent:
-        plane.push(arrivals([(row, data, at)]))
+        plane.incoming.push(arrivals([(row, data, at)]))
         chunks += audio(plane.tick(at))
     sender.packet()  # lost
     for n in range(120):  # 7.2 s within a moment, behind the hole
         sent.append((100.24 + n * 1e-4, sender.packet()))
-        plane.push(arrivals([(row, sent[-1][1], sent[-1][0])]))
+        plane.incoming.push(arrivals([(row, sent[-1][1], sent[-1][0])]))
     for k in range(200):
         chunks += audio(plane.tick(100.26 + 0.02 * k))
     chunks += audio(plane.close_leg(row, 105.0))

@@ -20,7 +20,7 @@ def test_the_other_law_in_mid_stream_is_heard_as_the_first_was(first: int) -> No
     plane = Plane(capacity=2, chunk_ms=100, rtp=RtpSettings())
     law = AudioFormat("mulaw" if first == 0 else "alaw", 8000)
     row = plane.open_leg(law, GateSettings(mode="off"), 0.0, told=[]).row
-    plane.receive_rtp(row, TYPES, event=None, comfort=frozenset(), remote=None, srtp=None)
+    plane.incoming.receive_rtp(row, TYPES, event=None, comfort=frozenset(), remote=None, srtp=None)
     sender, sent = Sender(), []
     for n in range(100):
         sender.payload_type = first if n // 10 % 2 == 0 else 8 - first

@@ -32,7 +32,7 @@ def test_a_decoder_with_a_bug_costs_its_own_leg_and_no_other() -> None:
     bad = plane.open_leg(MULAW, GateSettings(mode="off"), 99.9).row
     codec = replace(CODECS["GSM"], make_decoder=lambda fmtp: Broken(), duration=lambda payload: 160)
     types = {3: PayloadType(codec)}
-    plane.receive_rtp(bad, types, event=None, comfort=frozenset(), remote=SOURCE, srtp=None)
+    plane.incoming.receive_rtp(bad, types, event=None, comfort=frozenset(), remote=SOURCE, srtp=None)
     after = open_leg(plane)
     senders = {row: Sender(ssrc=row, rng=np.random.default_rng(row)) for row in (before, after)}
     senders[bad] = Sender(ssrc=9, payload_type=3)
@@ -43,7 +43,7 @@ def test_a_decoder_with_a_bug_costs_its_own_leg_and_no_other() -> None:
         batch = [(row, senders[row].packet(), at) for row in (before, bad, after)]
         for row, datagram, _ in batch:
             sent[row].append((at, datagram))
-        plane.push(arrivals(batch))
+        plane.incoming.push(arrivals(batch))
         outputs += plane.tick(at)
     failures = [output for output in outputs if isinstance(output, Failure)]
     assert [failure.row for failure in failures] == [bad], "told once, then left alone"
@@ -62,8 +62,8 @@ def test_packets_on_their_way_in_the_codec_before_a_re_offer_are_still_heard() -
     for n, (at, datagram) in enumerate(sent):
         if n == 10:
             types = {8: PayloadType(CODECS["PCMA"])}
-            plane.receive_rtp(row, types, event=None, comfort=frozenset(), remote=SOURCE, srtp=None)
-        plane.push(arrivals([(row, datagram, at)]))
+            plane.incoming.receive_rtp(row, types, event=None, comfort=frozenset(), remote=SOURCE, srtp=None)
+        plane.incoming.push(arrivals([(row, datagram, at)]))
     chunks = audio(plane.tick(100.5)) + audio(plane.close_leg(row, 100.5))
     assert b"".join(chunk.data for chunk in chunks) == payloads(sent)
     assert plane.books(row).malformed == 0

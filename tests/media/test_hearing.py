@@ -22,7 +22,7 @@ def test_the_last_frames_are_read_again_as_they_were_heard(audio: AudioFormat) -
     heard = []
     for n in range(5 * 50):  # 20 ms each, beyond the ring's end
         step = audio.rate_hz // 50
-        plane.push_pcm(row, sound[n * step : (n + 1) * step], n / 50, n / 50)
+        plane.incoming.push_pcm(row, sound[n * step : (n + 1) * step], n / 50, n / 50)
         while hearing.reached[row] + FRAME <= plane.lanes.position[row]:
             heard.append(hearing.frames(rows)[0])
             if len(heard) > AGAIN_FRAMES:

@@ -45,7 +45,7 @@ def test_what_was_said_in_the_pause_and_still_waits_for_a_lost_packet_is_not_sen
     sender.packet()  # lost
     secret = stream(sender, 2, start=100.12)
     for at, datagram in secret:
-        plane.push(arrivals([(row, datagram, at)]))
+        plane.incoming.push(arrivals([(row, datagram, at)]))
     plane.tick(100.16)  # both wait behind the hole
     plane.signal(row, Cause.PAUSED, False, 100.17)
     free = stream(sender, 20, start=100.17)

@@ -34,7 +34,7 @@ def plane_with_leg(gate: GateSettings = SEND_ALL, *, capacity: int = 4) -> tuple
 def open_leg(plane: Plane, gate: GateSettings = SEND_ALL) -> int:
     row = plane.open_leg(MULAW, gate, 99.9).row
     types = {0: PayloadType(CODECS["PCMU"])}
-    plane.receive_rtp(row, types, event=101, comfort=frozenset({13}), remote=SOURCE, srtp=None)
+    plane.incoming.receive_rtp(row, types, event=101, comfort=frozenset({13}), remote=SOURCE, srtp=None)
     return row
 
 
@@ -68,7 +68,7 @@ def test_a_thousandth_leg_does_not_change_what_the_first_one_sends() -> None:
         now = 100.0 + 0.02 * (k + 1) + 0.0405
         due = [(rows[n], entries[k][1], entries[k][0]) for n, entries in enumerate(streams) if k < 60]
         if due:
-            plane.push(arrivals(due))
+            plane.incoming.push(arrivals(due))
         for chunk in audio(plane.tick(now)):
             heard[chunk.row] += chunk.data
     for row in rows:
@@ -192,8 +192,8 @@ def test_a_stranger_cannot_take_over_a_running_stream() -> None:
     sent = stream(Sender(), 50)
     stranger = Sender(ssrc=666, rng=np.random.default_rng(6))
     for n, (at, datagram) in enumerate(sent):
-        plane.push(arrivals([(row, stranger.packet(), at - 0.001)], ("203.0.113.9", 1)) if n else arrivals([]))
-        plane.push(arrivals([(row, datagram, at)]))
+        plane.incoming.push(arrivals([(row, stranger.packet(), at - 0.001)], ("203.0.113.9", 1)) if n else arrivals([]))
+        plane.incoming.push(arrivals([(row, datagram, at)]))
     chunks = audio(plane.tick(101.1)) + audio(plane.close_leg(row, 101.1))
     assert b"".join(chunk.data for chunk in chunks) == payloads(sent)
     assert plane.books(row).foreign == 49
@@ -204,9 +204,9 @@ def test_another_port_of_the_same_host_cannot_take_over_a_stream_that_has_long_b
     sent = stream(Sender(), 200)
     neighbour = Sender(ssrc=666, rng=np.random.default_rng(6))
     for at, datagram in sent:
-        plane.push(arrivals([(row, datagram, at)]))
+        plane.incoming.push(arrivals([(row, datagram, at)]))
         if at > 103.0:  # by far longer than the pause after which another port is believed
-            plane.push(arrivals([(row, neighbour.packet(), at + 0.001)], (SOURCE[0], SOURCE[1] + 2)))
+            plane.incoming.push(arrivals([(row, neighbour.packet(), at + 0.001)], (SOURCE[0], SOURCE[1] + 2)))
         plane.tick(at + 0.005)
     assert plane.books(row).foreign == 50
     assert plane.books(row).received_s == pytest.approx(4.0)
@@ -215,11 +215,11 @@ def test_another_port_of_the_same_host_cannot_take_over_a_stream_that_has_long_b
 def test_rtcp_of_a_stranger_is_not_believed() -> None:
     plane, row = plane_with_leg()
     reports: list[tuple[str, int]] = []
-    plane.on_rtcp = lambda _, __, source, ___: reports.append(source)
-    plane.push(arrivals([(row, Sender().packet(), 100.02)]))
+    plane.incoming.on_rtcp = lambda _, __, source, ___: reports.append(source)
+    plane.incoming.push(arrivals([(row, Sender().packet(), 100.02)]))
     report = bytes((0x80, 201, 0, 1, 0, 0, 0, 1))
     for source in (("203.0.113.9", 1), (SOURCE[0], SOURCE[1] + 1)):
-        plane.push(arrivals([(row, report, 100.03)], source))
+        plane.incoming.push(arrivals([(row, report, 100.03)], source))
     assert reports == [(SOURCE[0], SOURCE[1] + 1)]
     assert plane.books(row).foreign == 1
 
@@ -269,7 +269,7 @@ def test_comfort_noise_counts_as_received_silence() -> None:
 def test_junk_on_the_wire_never_raises(datagrams: list[bytes]) -> None:
     plane, row = plane_with_leg()
     for n, datagram in enumerate(datagrams):
-        plane.push(arrivals([(row, datagram, 100.0 + n * 0.02)]))
+        plane.incoming.push(arrivals([(row, datagram, 100.0 + n * 0.02)]))
         plane.tick(100.0 + n * 0.02)
     assert plane.books(row).received_s >= 0
 
@@ -283,7 +283,7 @@ def test_the_batch_path_and_the_packet_path_agree(seed: int, loss: float, jitter
     results = []
     for batched in (True, False):
         plane, row = plane_with_leg()
-        plane._is_batched[row] = batched
+        plane.incoming._is_batched[row] = batched
         out = deliver(plane, row, path, until=103.0) + plane.close_leg(row, 103.0)
         results.append(([(chunk.data, round(chunk.start, 9)) for chunk in audio(out)], plane.books(row)))
     assert results[0] == results[1]
@@ -301,7 +301,9 @@ def test_srtp_gives_what_plain_rtp_does_and_forged_packets_are_dropped(seed: int
         plane, row = plane_with_leg()
         if is_secured:
             types = {0: PayloadType(CODECS["PCMU"])}
-            plane.receive_rtp(row, types, event=101, comfort=frozenset({13}), remote=SOURCE, srtp=SrtpReceiver(keys))
+            plane.incoming.receive_rtp(
+                row, types, event=101, comfort=frozenset({13}), remote=SOURCE, srtp=SrtpReceiver(keys)
+            )
             path += [(path[60][0] + 0.001, bytes([*path[61][1][:-1], path[61][1][-1] ^ 1]))]
         out = deliver(plane, row, path, until=103.0) + plane.close_leg(row, 103.0)
         books = plane.books(row)
@@ -313,14 +315,14 @@ def test_srtp_gives_what_plain_rtp_does_and_forged_packets_are_dropped(seed: int
 def test_a_cause_heard_late_withholds_nothing_of_what_was_sent_already() -> None:
     plane = Plane(capacity=2, chunk_ms=100, rtp=RtpSettings())
     track = plane.open_leg(AudioFormat("mulaw", 8000), GateSettings(mode="off"), 0.0)
-    plane.receive_rtp(
+    plane.incoming.receive_rtp(
         track.row, {0: PayloadType(CODECS["PCMU"])}, event=None, comfort=frozenset(), remote=None, srtp=None
     )
     sender = Sender()
     out = deliver(plane, track.row, [(10.0 + (n + 1) * 0.02, sender.packet()) for n in range(50)], until=11.1)
     heard = int(plane.lanes.position[track.row]) - 2400
     for cause in (Cause.SILENCE, Cause.MUSIC, Cause.MUTE):
-        plane._apply(Change(track.row, False, cause, heard, "late", 0), 11.1)
+        plane._outgoing.apply(Change(track.row, False, cause, heard, "late", 0), 11.1)
     out += plane.tick(11.12)
     books = plane.books(track.row)
     handed = sum(len(piece.data) for piece in audio(out)) / 8000

@@ -1,0 +1,255 @@
+"""Audio in: datagrams and decoded audio of all legs, checked and put into the histories.
+
+The ordinary packet of every leg - the next one of a G.711 stream - is checked and appended for all legs together;
+whatever is not ordinary goes through that leg's `Receiver`, packet by packet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bridge.config import RtpSettings
+from bridge.errors import MalformedPacket
+from bridge.media.arrivals import Arrivals
+from bridge.media.history import HISTORY
+from bridge.media.legs import Legs
+from bridge.media.outgoing import Outgoing
+from bridge.media.outputs import TelephoneEvent
+from bridge.media.track import EXPAND, Track
+from bridge.model import POSITION_HZ
+from bridge.rtp.frames import Frame, Kind, PayloadType
+from bridge.rtp.lanes import MARKER
+from bridge.rtp.latch import Latch
+from bridge.rtp.packet import is_rtcp, parse_rtp
+from bridge.rtp.receiver import AHEAD, JUMP, Receiver
+from bridge.rtp.srtp import SrtpReceiver
+
+RTP_HEADER_BYTES = 12
+
+
+class Incoming:
+    """`outgoing` is asked to send what would be written over before it was heard."""
+
+    def __init__(self, legs: Legs, outgoing: Outgoing, *, rtp: RtpSettings) -> None:
+        self._legs = legs
+        self._outgoing = outgoing
+        self._rtp = rtp
+        self._is_batched = np.zeros(legs.capacity, bool)
+        "A G.711 leg: its ordinary packets may take the batch path."
+        self._is_secured = np.zeros(legs.capacity, bool)
+        "SRTP: each packet is opened first, and then goes the way of plain RTP."
+        self._sources: list[tuple[str, int] | None] = [None] * legs.capacity
+        self._ordinary_at = np.zeros(legs.capacity)
+        "Arrival of the last packet that took the batch path: of those the latch learns only here."
+        self._waiting: set[int] = set()
+        "Rows in which a lost packet is waited for."
+        self.on_rtcp: Callable[[int, bytes, tuple[str, int], float], None] = lambda *_: None
+
+    def open_leg(self, row: int) -> None:
+        """A new leg, of which nothing has come."""
+        self._is_batched[row] = self._is_secured[row] = False
+        self._sources[row] = None
+        self._ordinary_at[row] = 0.0
+        self._waiting.discard(row)
+
+    def receive_rtp(
+        self,
+        row: int,
+        types: Mapping[int, PayloadType],
+        *,
+        event: int | None,
+        comfort: frozenset[int],
+        remote: tuple[str, int] | None,
+        srtp: SrtpReceiver | None,
+    ) -> None:
+        """What the leg's RTP looks like, after each offer and answer."""
+        track = self._legs.track(row)
+        if track.receiver is None or track.latch is None:
+            jitter, most = self._rtp.jitter_ms / 1000, self._rtp.jitter_max_ms / 1000
+            track.receiver = Receiver(self._legs.lanes, row, jitter=jitter, jitter_max=most)
+            track.latch = Latch(remote)
+        else:
+            track.latch.reopen(remote)
+        track.srtp = srtp
+        track.receiver.configure(types, event=event, comfort=comfort)
+        same = all(kind.plain_bytes and kind.codec.wire_encoding == track.audio.encoding for kind in types.values())
+        self._is_batched[row] = same and track.audio.encoding in EXPAND
+        self._is_secured[row] = srtp is not None
+
+    def source(self, row: int) -> tuple[str, int] | None:
+        """Where the leg's RTP comes from; None before any came."""
+        return self._sources[row]
+
+    def flush(self, track: Track) -> None:
+        """What still waits for a lost packet waits no longer."""
+        if track.receiver is not None:
+            self._play(track, track.receiver.flush())
+
+    def push(self, batch: Arrivals) -> None:
+        """A pass of datagrams. Nothing on the wire raises: it is taken, or counted and dropped."""
+        if not batch.rows:
+            return
+        rows = np.array(batch.rows, np.int64)
+        n = len(rows)
+        refused = self._open_srtp(batch, rows) if self._is_secured[rows].any() else []
+        words = np.ascontiguousarray(batch.data[:n, :RTP_HEADER_BYTES]).view(">u4").astype(np.int64)
+        times, lengths = np.array(batch.times), np.array(batch.lengths, np.int64)
+        lanes, sources = self._legs.lanes, self._sources
+        units = lanes.payload_bytes[rows]
+        offsets = times - (units + lanes.position[rows]) / POSITION_HZ - lanes.shift[rows]
+        plain = lanes.is_plain[rows] & self._is_batched[rows]
+        plain &= (words[:, 0] & ~MARKER) == lanes.first_word[rows]
+        plain &= (words[:, 1] == lanes.timestamp[rows]) & (words[:, 2] == lanes.ssrc[rows])
+        plain &= lengths == units + RTP_HEADER_BYTES
+        plain &= (offsets < lanes.offset[rows] + JUMP) & (offsets > lanes.origin[rows] - AHEAD)
+        plain &= np.array([sources[row] == source for row, source in zip(batch.rows, batch.sources, strict=True)], bool)
+        if batch.rtcp or refused:
+            plain[[*batch.rtcp, *refused]] = False
+        if plain.all():
+            self._append(rows, batch.data[:n], units, offsets, times)
+            return
+        taken = np.flatnonzero(plain)
+        if taken.size:
+            self._append(rows[taken], batch.data[taken], units[taken], offsets[taken], times[taken])
+        from_rtcp, dropped = frozenset(batch.rtcp), frozenset(refused)
+        for index in np.flatnonzero(~plain):
+            if index in dropped:
+                continue
+            row, data = int(rows[index]), batch.data[index, : lengths[index]].tobytes()
+            try:
+                self._take(row, data, batch.sources[index], batch.times[index], index in from_rtcp)
+            except Exception as error:  # noqa: BLE001 - the boundary of one leg; told as a Failure
+                self._legs.fail(row, error)
+
+    def _open_srtp(self, batch: Arrivals, rows: NDArray[np.int64]) -> list[int]:
+        """Decrypts the batch's SRTP where it lies. Answers which packets are refused: not authentic, or seen before."""
+        refused: list[int] = []
+        from_rtcp = frozenset(batch.rtcp)
+        for index in np.flatnonzero(self._is_secured[rows] & self._legs.is_live[rows]):
+            track = self._legs.track(int(rows[index]))
+            data = batch.data[index, : batch.lengths[index]].tobytes()
+            if track.srtp is None or index in from_rtcp or is_rtcp(data):
+                continue
+            try:
+                opened = track.srtp.unprotect(data, batch.times[index])
+            except MalformedPacket:
+                track.malformed += 1
+                refused.append(int(index))
+                continue
+            except Exception as error:  # noqa: BLE001 - the boundary of one leg; told as a Failure
+                self._legs.fail(track.row, error)
+                refused.append(int(index))
+                continue
+            batch.data[index, : len(opened)] = np.frombuffer(opened, np.uint8)
+            batch.lengths[index] = len(opened)
+        return refused
+
+    def _append(
+        self,
+        rows: NDArray[np.int64],
+        data: NDArray[np.uint8],
+        units: NDArray[np.int64],
+        offsets: NDArray[np.float64],
+        times: NDArray[np.float64],
+    ) -> None:
+        lanes = self._legs.lanes
+        for row in rows[self._outgoing.is_overtaken(rows, lanes.position[rows] + units)]:
+            self._outgoing.send(self._legs.track(int(row)), int(lanes.position[row]))
+        is_uniform = bool((units == units[0]).all())
+        for size in units[:1] if is_uniform else np.unique(units):
+            same = slice(None) if is_uniform else units == size
+            block = data[same, RTP_HEADER_BYTES : RTP_HEADER_BYTES + int(size)]
+            self._legs.histories[(POSITION_HZ, 1)].write_block(rows[same], lanes.position[rows[same]], block)
+        seq = (lanes.first_word[rows] + 1) & 0xFFFF
+        lanes.first_word[rows] = (lanes.first_word[rows] & 0xFFFF0000) | seq
+        lanes.cycles[rows] += seq == 0
+        lanes.timestamp[rows] = (lanes.timestamp[rows] + units) & 0xFFFFFFFF
+        lanes.position[rows] += units
+        lanes.received[rows] += 1
+        lanes.last_arrival[rows] = self._ordinary_at[rows] = times
+        lanes.note_offsets(rows, offsets)
+
+    def _take(self, row: int, data: bytes, source: tuple[str, int], arrival: float, came_on_rtcp: bool) -> None:
+        track = self._legs.tracks[row]
+        if track is None or not self._legs.is_live[row] or track.receiver is None or track.latch is None:
+            return
+        try:
+            if came_on_rtcp or is_rtcp(data):
+                plain = track.srtp.unprotect_rtcp(data, arrival) if track.srtp else data
+                if track.srtp or track.latch.admits_rtcp(source):
+                    self.on_rtcp(row, plain, source, arrival)
+                return
+            packet = parse_rtp(data)
+        except MalformedPacket:
+            track.malformed += 1
+            return
+        if not track.receiver.knows(packet.payload_type) and source != track.latch.source:
+            track.malformed += 1
+            return
+        track.latch.heard(float(self._ordinary_at[row]))
+        if not track.latch.admits(source, arrival):
+            return
+        self._sources[row] = track.latch.source
+        self._play(track, track.receiver.push(packet, arrival))
+        if track.receiver.is_waiting:
+            self._waiting.add(row)
+
+    def push_pcm(self, row: int, samples: NDArray[np.int16], start: float, now: float) -> None:
+        """Decoded audio at the leg's own rate whose first sample was captured at `start` (WebRTC). A start that lies
+        more than the jitter bound after the end of the audio before it leaves a gap."""
+        lanes, track = self._legs.lanes, self._legs.track(row)
+        position = int(lanes.position[row])
+        length = len(samples) // track.history.per_position
+        if length == 0:
+            return
+        offset = start - position / POSITION_HZ - float(lanes.shift[row])
+        origin = float(lanes.origin[row])
+        if origin != origin:
+            lanes.anchor(row, offset)
+        elif abs(offset - origin) > self._rtp.jitter_ms / 1000:
+            lanes.shift[row] += offset - origin
+            offset = origin
+        lanes.note_offset(row, offset)
+        lanes.position[row] = position + length
+        lanes.last_arrival[row] = now
+        lanes.received[row] += 1
+        track.mark(position, float(lanes.shift[row]))
+        track.put_linear(position, length, samples, track.audio.rate_hz)
+
+    def _play(self, track: Track, frames: list[Frame]) -> None:
+        for frame in frames:
+            if track.is_open and frame.position + frame.length - self._outgoing.sent_to[track.row] > HISTORY:
+                self._outgoing.send(track, frame.position)  # unheard rather than written over: a burst beats the ears
+            track.mark(frame.position, frame.shift)
+            if frame.kind is Kind.AUDIO:
+                track.put_payload(frame)
+            elif frame.kind is Kind.LOST:
+                track.put_concealed(frame)
+            elif frame.kind is Kind.COMFORT:
+                track.put_silence(frame)
+            else:
+                clock_hz = track.receiver.clock_hz if track.receiver is not None else POSITION_HZ
+                self._legs.outputs.append(TelephoneEvent(track.row, frame.payload, frame.timestamp, clock_hz))
+
+    def release(self, now: float) -> None:
+        """Gives up on packets that are too late by now."""
+        for row in list(self._waiting):
+            try:
+                self._release_one(row, now)
+            except Exception as error:  # noqa: BLE001 - the boundary of one leg; told as a Failure
+                self._legs.fail(row, error)
+
+    def _release_one(self, row: int, now: float) -> None:
+        if not self._legs.is_live[row]:
+            self._waiting.discard(row)
+            return
+        track = self._legs.track(row)
+        assert track.receiver is not None
+        self._play(track, track.receiver.release(now))
+        if track.receiver.in_comfort:
+            self._legs.lanes.last_arrival[row] = now
+        if not track.receiver.is_waiting:
+            self._waiting.discard(row)

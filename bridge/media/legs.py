@@ -1,0 +1,83 @@
+"""Who is in which row: what both directions of the plane work on."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from bridge.errors import CapacityError
+from bridge.media.history import History
+from bridge.media.outputs import Failure, Output
+from bridge.media.track import Track
+from bridge.model import POSITION_HZ, AudioFormat
+from bridge.rtp.lanes import Lanes
+
+
+class Legs:
+    """Rows 0 to `capacity` - 1. Positions are in 1/8000 s of a leg's received audio."""
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
+        self.lanes = Lanes(capacity)
+        self.tracks: list[Track | None] = [None] * capacity
+        self.histories: dict[tuple[int, int], History] = {}
+        "By rate in Hz and bytes per sample."
+        self.is_live = np.zeros(capacity, bool)
+        self.outputs: list[Output] = []
+        "What the plane answers next."
+        self._free = list(range(capacity - 1, -1, -1))
+
+    def open(self, audio: AudioFormat, now: float) -> Track:
+        """A row for a new leg. Raises CapacityError."""
+        if not self._free:
+            raise CapacityError("no free leg")
+        row = self._free.pop()
+        self.lanes.clear(row)
+        self.lanes.last_arrival[row] = now
+        track = self.tracks[row] = Track(row, history=self._history(audio), audio=audio)
+        self.is_live[row] = True
+        return track
+
+    def _history(self, audio: AudioFormat) -> History:
+        key = (audio.rate_hz, audio.bytes_per_sample)
+        if key not in self.histories:
+            dtype = np.int16 if audio.bytes_per_sample == 2 else np.uint8
+            self.histories[key] = History(self.capacity, rate_hz=audio.rate_hz, dtype=dtype)
+        return self.histories[key]
+
+    def stop(self, row: int) -> None:
+        """Nothing comes in any more."""
+        self.is_live[row] = self.lanes.is_plain[row] = False
+
+    def fail(self, row: int, error: Exception) -> None:
+        """A bug met this leg: it is left alone from now on."""
+        self.stop(row)
+        self.outputs.append(Failure(row, error))
+
+    def free(self, row: int) -> None:
+        """Whatever is still to be answered for the row is forgotten with it."""
+        self.stop(row)
+        self.take_outputs_of(row)
+        self.tracks[row] = None
+        self._free.append(row)
+
+    def track(self, row: int) -> Track:
+        """Of a row that is in use."""
+        track = self.tracks[row]
+        assert track is not None, f"row {row} holds no leg"
+        return track
+
+    def capture_time(self, row: int, position: int) -> float:
+        """Monotonic time at which the audio at `position` was captured; NaN before any audio came."""
+        return float(self.lanes.origin[row]) + position / POSITION_HZ + self.track(row).shift_at(position)
+
+    def take_outputs(self) -> list[Output]:
+        """All that was to be answered."""
+        outputs, self.outputs = self.outputs, []
+        return outputs
+
+    def take_outputs_of(self, row: int) -> list[Output]:
+        """What was to be answered for one leg."""
+        mine = [output for output in self.outputs if output.row == row]
+        if mine:
+            self.outputs = [output for output in self.outputs if output.row != row]
+        return mine
