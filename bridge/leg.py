@@ -228,7 +228,7 @@ class Leg:
     def _receive(self, media: MediaOffer) -> None:
         if media.srtp != self._srtp_keys:  # the same key goes on with its packet index, which only time has taught us
             self._srtp_keys = media.srtp
-            self._srtp = SrtpReceiver(media.srtp) if media.srtp is not None else None
+            self._srtp = SrtpReceiver(media.srtp, before=self._srtp) if media.srtp is not None else None
         types = {entry.payload_type: PayloadType(entry.codec, entry.fmtp) for entry in media.formats}
         self._wiring.plane.incoming.receive_rtp(
             self._row,

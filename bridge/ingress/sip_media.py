@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import rtpcodecs
 from bridge.ingress.contract import MediaOffer, PayloadFormat
-from bridge.rtp.srtp import CryptoLine, SrtpKeys, choose_crypto, format_crypto, fresh_keys
+from bridge.rtp.sdes import CryptoLine, choose_crypto, format_crypto
+from bridge.rtp.srtp import SrtpKeys, fresh_keys
 from bridge.sip.answer import Choice, LocalStream, answer_direction, choose
 from bridge.sip.sdp import Format, Media
 from rtpcodecs.contract import Codec

@@ -1,31 +1,24 @@
-"""SRTP (RFC 3711, RFC 7714) under keys that SDES (RFC 4568) carries in SDP. The cipher work is libsrtp's.
+"""SRTP (RFC 3711, RFC 7714) under keys that SDES (`bridge.rtp.sdes`) or DTLS brought. The cipher work is libsrtp's.
 
-What libsrtp cannot do is refused while the session is described: other suites (AES_256_CM above all, which PJSIP offers
-first), more than one key, and anything sent in the clear. A peer's MKI is taken out of its packets. Roll-over counters
-cannot be read or set, so a peer that restarts its counting is met with a fresh context under the same key, see
-`SrtpReceiver`.
+A peer's MKI is taken out of its packets, which libsrtp's binding does not know. Roll-over counters cannot be read or
+set, so a peer that restarts its counting is met with a fresh context under the same key, and one that has rolled over
+with one that was led there, see `_Context`.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
-import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from bridge.errors import MalformedPacket, SdpError
+from bridge.errors import MalformedPacket
 
 REBUILD_AFTER = 20  # packets in a row that failed: 0.4 s at 20 ms
 REBUILD_QUIET = 0.4  # s without one good packet: a stranger's junk between good packets never leads to a rebuild
 SHORTEST_BYTES, LONGEST_BYTES = 16, 1500  # of a packet: header and authentication tag; what pylibsrtp takes
-MOST_MKI_BYTES = 128  # RFC 4568 section 6.1
-LAST_HEADER = b"\x80\x00\xff\xff\x00\x00\x00\x00"  # RTP, the last sequence number there is
-LONGEST_LIFETIME = 1 << 48  # packets under one key (RFC 3711 section 9.2)
-_CRYPTO = re.compile(r"([0-9]{1,9})[ \t]+([A-Za-z0-9_]+)[ \t]+(\S+)(?:[ \t]+(\S.*))?")
-_MKI = re.compile(r"([0-9]{1,39}):([0-9]{1,3})")
-_LIFETIME = re.compile(r"(2\^)?([0-9]{1,15})")
+OLD_KEYS_FOR = 1.0  # s in which packets under the keys before may still come, reordered, once the new ones are used
+MOST_ROLL_OVERS = 64  # 23 hours at 50 packets a second; 1.1 ms to search (measured)
+SEARCH_EVERY, SEARCH_SELDOM = 1.0, 16.0  # s between searches: doubled while they find nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +29,8 @@ class SrtpKeys:
     key_and_salt: bytes
     mki: bytes = b""
     "Master key identifier that stands in each packet (RFC 3711 section 3.1), where the peer has one. We have none."
+    further: tuple[SrtpKeys, ...] = ()
+    "More master keys that the peer may change to at any packet; their MKIs are as long as this one's."
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,95 +54,9 @@ SUITES: dict[str, Suite] = {
 "By SDP name (RFC 4568 section 6.2, RFC 7714 section 14.2)."
 
 
-@dataclass(frozen=True, slots=True)
-class CryptoLine:
-    """One usable `a=crypto`. An answer repeats `tag` and suite, with a key of its own."""
-
-    tag: int
-    keys: SrtpKeys
-    lifetime: int | None = None
-    "Packets after which the peer must change its key; not enforced on receipt."
-
-
-def parse_crypto(value: str) -> CryptoLine:
-    """What stands behind `a=crypto:`. Raises SdpError for a line that is malformed or that we cannot serve; the message
-    never contains the key."""
-    matched = _CRYPTO.fullmatch(value.strip())
-    if matched is None:
-        raise SdpError("a=crypto: not <tag> <suite> <key>")
-    tag, name, key, parameters = matched.groups()
-    suite = SUITES.get(name.upper())
-    if suite is None:
-        raise SdpError("a=crypto: suite is not supported")
-    _check_parameters(parameters or "")
-    key_and_salt, lifetime, mki = _parse_key(key, suite)
-    return CryptoLine(int(tag), SrtpKeys(name.upper(), key_and_salt, mki), lifetime)
-
-
-def choose_crypto(values: Iterable[str]) -> CryptoLine | None:
-    """The first of the offered lines that we support, which often is not the first one (RFC 4568 section 5.1.2). None:
-    the stream must be refused, or taken as plain RTP where its profile allows."""
-    for value in values:
-        try:
-            return parse_crypto(value)
-        except SdpError:
-            continue
-    return None
-
-
-def format_crypto(tag: int, keys: SrtpKeys) -> str:
-    """What to write behind `a=crypto:`."""
-    return f"{tag} {keys.suite} inline:{base64.b64encode(keys.key_and_salt).decode()}"
-
-
 def fresh_keys(suite: str, random_bytes: Callable[[int], bytes]) -> SrtpKeys:
     """A new key, never the peer's. `random_bytes` must be cryptographic, as `secrets.token_bytes` is."""
     return SrtpKeys(suite, random_bytes(SUITES[suite].key_and_salt_bytes))
-
-
-def _check_parameters(text: str) -> None:
-    """Session parameters (RFC 4568 section 6.3): what changes the packets must be served, and we serve none of it."""
-    for parameter in text.split():
-        is_harmless = parameter.startswith(("-", "WSH=")) or parameter == "KDR=0"
-        if not is_harmless:
-            raise SdpError("a=crypto: session parameter is not supported")
-
-
-def _parse_key(text: str, suite: Suite) -> tuple[bytes, int | None, bytes]:
-    method, _, info = text.partition(":")
-    if method.lower() != "inline" or ";" in info:
-        raise SdpError("a=crypto: one inline key is supported")
-    encoded, *rest = info.split("|")
-    mki = _parse_mki(rest.pop()) if rest and ":" in rest[-1] else b""
-    if len(rest) > 1:
-        raise SdpError("a=crypto: more than a lifetime and an MKI")
-    try:
-        padding = "=" * (-len(encoded) % 4)  # some leave it out
-        key_and_salt = base64.b64decode(encoded + padding, validate=True)
-    except (binascii.Error, ValueError):
-        raise SdpError("a=crypto: key is not base64") from None
-    if len(key_and_salt) != suite.key_and_salt_bytes:
-        raise SdpError("a=crypto: key has the wrong length")
-    return key_and_salt, _parse_lifetime(rest[0]) if rest else None, mki
-
-
-def _parse_mki(text: str) -> bytes:
-    """`1:4` is 1 in four bytes (RFC 4568 section 6.1)."""
-    matched = _MKI.fullmatch(text)
-    length = int(matched[2]) if matched else 0
-    if matched is None or not 0 < length <= MOST_MKI_BYTES or int(matched[1]).bit_length() > 8 * length:
-        raise SdpError("a=crypto: impossible MKI")
-    return int(matched[1]).to_bytes(length, "big")
-
-
-def _parse_lifetime(text: str) -> int:
-    matched = _LIFETIME.fullmatch(text)
-    number = int(matched[2]) if matched else 0
-    if matched and matched[1]:
-        number = 1 << number if number <= 48 else 0
-    if not 0 < number <= LONGEST_LIFETIME:
-        raise SdpError("a=crypto: impossible lifetime")
-    return number
 
 
 def _open_session(keys: SrtpKeys, direction: str) -> Any:
@@ -166,23 +75,24 @@ def _open_session(keys: SrtpKeys, direction: str) -> Any:
 
 
 class SrtpReceiver:
-    """Checks and decrypts what one peer sends, any SSRC, RTP and RTCP.
+    """Checks and decrypts what one peer sends, any SSRC, RTP and RTCP, under any of its master keys."""
 
-    A peer that restarts (the same SSRC, sequence numbers from the beginning) looks like a forger or a replay for good.
-    So when `REBUILD_AFTER` packets in a row have failed and none succeeded for `REBUILD_QUIET`, each further
-    one is also tried on a fresh context under the same key, which takes over if the packet is authentic there. A stream
-    that still flows is never touched, and junk alone never replaces a context.
-    """
-
-    def __init__(self, keys: SrtpKeys) -> None:
+    def __init__(self, keys: SrtpKeys, *, before: SrtpReceiver | None = None) -> None:
+        """`before`: what served until the peer told us other keys. Packets under the old ones are still on their way
+        until it has our answer; they are taken up to OLD_KEYS_FOR after the first under the new."""
         self._keys = keys
-        self._session = _open_session(keys, "SSRC_ANY_INBOUND")
-        self._failed_in_a_row = 0
-        self._last_good = float("-inf")
+        self._contexts = {key.mki: _Context(key) for key in (keys, *keys.further)}
+        self._before = before
+        self._before_until = float("inf")
         self.failures = 0
         "Packets refused: not authentic, replayed, or too long."
-        self.rebuilds = 0
-        "Times that a fresh context took over."
+        if before is not None:
+            before.forget_older()
+
+    @property
+    def rebuilds(self) -> int:
+        """Times that a fresh context took over."""
+        return sum(context.rebuilds for context in self._contexts.values())
 
     def unprotect(self, data: bytes, now: float) -> bytes:
         """The RTP packet in `data`, which arrived at `now`. Raises MalformedPacket if not authentic or seen before."""
@@ -192,53 +102,128 @@ class SrtpReceiver:
         """The same for RTCP."""
         return self._open(data, now, "unprotect_rtcp")
 
+    def forget_older(self) -> None:
+        """Only the last but one keys are ever looked back to."""
+        self._before = None
+
     def _open(self, data: bytes, now: float, method: str) -> bytes:
-        if self._keys.mki:
-            data = self._without_mki(data, method)
-        plain = _attempt(self._session, method, data)
-        if plain is None:
-            plain = self._open_anew(data, now, method)
-        self._failed_in_a_row = 0
-        self._last_good = now
-        return plain
-
-    def _without_mki(self, data: bytes, method: str) -> bytes:
-        suite, mki = SUITES[self._keys.suite], self._keys.mki
-        end = len(data) - (suite.tag_bytes if method == "unprotect" else suite.rtcp_tag_bytes)
-        start = end - len(mki)
-        if start < 0 or data[start:end] != mki:
-            self.failures += 1
-            raise MalformedPacket("SRTP: not under the agreed MKI")
-        return data[:start] + data[end:]
-
-    def _open_anew(self, data: bytes, now: float, method: str) -> bytes:
-        self._failed_in_a_row += 1
-        if method == "unprotect" and self._failed_in_a_row % REBUILD_AFTER == 1:
-            plain = self._open_rolled_over(data)
+        bare, mki = self._without_mki(data, method) if self._keys.mki else (data, b"")
+        context = self._contexts.get(mki)
+        plain = _attempt(context.session, method, bare) if context is not None else None
+        if plain is None and self._before is not None:
+            plain = self._open_as_before(data, now, method)
             if plain is not None:
                 return plain
-        if self._failed_in_a_row > REBUILD_AFTER and now - self._last_good >= REBUILD_QUIET:
+        if plain is None and context is not None:
+            plain = context.open_anew(bare, now, method)
+        if plain is None or context is None:
+            self.failures += 1
+            raise MalformedPacket("SRTP: not authentic, replayed, or not under the agreed MKI")
+        context.opened(now)
+        if self._before is not None:
+            self._before_until = min(self._before_until, now + OLD_KEYS_FOR)
+        return plain
+
+    def _without_mki(self, data: bytes, method: str) -> tuple[bytes, bytes]:
+        """The packet as libsrtp knows it, and the master key identifier that stood in it (RFC 3711 section 3.1)."""
+        suite = SUITES[self._keys.suite]
+        end = len(data) - (suite.tag_bytes if method == "unprotect" else suite.rtcp_tag_bytes)
+        start = end - len(self._keys.mki)
+        return (data[:start] + data[end:], data[start:end]) if start >= 0 else (b"", b"")
+
+    def _open_as_before(self, data: bytes, now: float, method: str) -> bytes | None:
+        if now >= self._before_until:
+            self._before = None
+        if self._before is None:
+            return None
+        try:
+            return self._before._open(data, now, method)
+        except MalformedPacket:
+            return None
+
+
+class _Context:
+    """What libsrtp keeps under one master key.
+
+    A peer that restarts (the same SSRC, sequence numbers from the beginning) looks like a forger or a replay for good.
+    So when `REBUILD_AFTER` packets in a row have failed and none succeeded for `REBUILD_QUIET`, each further
+    one is also tried on a fresh context under the same key, which takes over if the packet is authentic there. A stream
+    that still flows is never touched, and junk alone never replaces a context.
+    """
+
+    def __init__(self, keys: SrtpKeys) -> None:
+        self._keys = keys
+        self.session = _open_session(keys, "SSRC_ANY_INBOUND")
+        self._failed_in_a_row = 0
+        self._last_good = float("-inf")
+        self._search_every = SEARCH_EVERY
+        self._search_at = float("-inf")
+        self.rebuilds = 0
+
+    def opened(self, now: float) -> None:
+        """A packet was authentic."""
+        self._failed_in_a_row = 0
+        self._last_good = now
+        self._search_every = SEARCH_EVERY
+
+    def open_anew(self, data: bytes, now: float, method: str) -> bytes | None:
+        """What the context as it is refuses, if another one under the same key can open it."""
+        self._failed_in_a_row += 1
+        may_replace = self._failed_in_a_row > REBUILD_AFTER and now - self._last_good >= REBUILD_QUIET
+        if method == "unprotect" and self._failed_in_a_row % REBUILD_AFTER == 1:
+            plain = self._open_rolled_over(data, self._n_roll_overs(now, may_replace), may_replace=may_replace)
+            if plain is not None:
+                return plain
+        if may_replace:
             session = _open_session(self._keys, "SSRC_ANY_INBOUND")
             plain = _attempt(session, method, data)
             if plain is not None:
-                self._session = session
-                self.rebuilds += 1
+                self._take_over(session)
                 return plain
-        self.failures += 1
-        raise MalformedPacket("SRTP: not authentic, or replayed")
+        return None
 
-    def _open_rolled_over(self, data: bytes) -> bytes | None:
-        """A stream that is first heard behind the wrap of its sequence number has rolled over once (RFC 3711 section
-        3.3.1), which libsrtp cannot be told. A packet made under the peer's own key, just before the wrap, leads it
-        there; the receiver's context is only touched once `data` has proved authentic so."""
-        if not SHORTEST_BYTES <= len(data) <= LONGEST_BYTES or data[2] & 0x80:
+    def _n_roll_overs(self, now: float, may_replace: bool) -> int:
+        """How far to search now: all of it takes a millisecond, which strangers' junk must not make us spend often."""
+        is_unheard = self._last_good == float("-inf")
+        if now < self._search_at or not (is_unheard or may_replace):
+            return 1
+        self._search_at, self._search_every = now + self._search_every, min(2 * self._search_every, SEARCH_SELDOM)
+        return MOST_ROLL_OVERS
+
+    def _take_over(self, session: Any) -> None:
+        self.session = session
+        self.rebuilds += 1
+
+    def _open_rolled_over(self, data: bytes, most: int, *, may_replace: bool) -> bytes | None:
+        """A stream that is first heard, or heard again, behind wraps of its sequence number has rolled over (RFC 3711
+        section 3.3.1), which libsrtp cannot be told. Packets made under the peer's own key, a third of a turn apart,
+        lead it there; the context itself is only touched once `data` has proved authentic so."""
+        if not SHORTEST_BYTES <= len(data) <= LONGEST_BYTES:
             return None
-        before = _open_session(self._keys, "SSRC_ANY_OUTBOUND").protect(LAST_HEADER + data[8:12])
+        maker = _open_session(self._keys, "SSRC_ANY_OUTBOUND")
         trial = _open_session(self._keys, "SSRC_ANY_INBOUND")
-        if _attempt(trial, "unprotect", before) is None or _attempt(trial, "unprotect", data) is None:
+        sequence, leads = int.from_bytes(data[2:4], "big"), []
+        for n in range(3 * most):
+            at = (0xFFFF, 0x5555, 0xAAAA)[n % 3]
+            lead = _attempt(maker, "protect", b"\x80\x00" + at.to_bytes(2, "big") + bytes(4) + data[8:12])
+            if lead is None or _attempt(trial, "unprotect", lead) is None:
+                return None
+            leads.append(lead)
+            if 0 < (sequence - at) & 0xFFFF <= 0x5556:
+                plain = _attempt(trial, "unprotect", data)
+                if plain is not None:
+                    return self._follow(leads, data) or (self._replaced(trial, plain) if may_replace else None)
+        return None
+
+    def _follow(self, leads: list[bytes], data: bytes) -> bytes | None:
+        """Where the context has heard this stream, it refuses the leads: then `data` may be a replay."""
+        if any(_attempt(self.session, "unprotect", lead) is None for lead in leads):
             return None
-        _attempt(self._session, "unprotect", before)
-        return _attempt(self._session, "unprotect", data)
+        return _attempt(self.session, "unprotect", data)
+
+    def _replaced(self, session: Any, plain: bytes) -> bytes:
+        self._take_over(session)
+        return plain
 
 
 def _attempt(session: Any, method: str, data: bytes) -> bytes | None:

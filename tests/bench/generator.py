@@ -25,7 +25,7 @@ from bridge.caller import offer
 from bridge.caller.options import find_codec
 from bridge.caller.sip_client import Events, SipClient, Target
 from bridge.clock import monotonic
-from bridge.rtp.srtp import format_crypto
+from bridge.rtp.sdes import format_crypto
 from bridge.sip.events import Answered, Body, Ended, Refused
 from rtpcodecs.contract import Codec
 from tests.bench import tapes

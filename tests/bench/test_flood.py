@@ -7,7 +7,8 @@ import time
 import numpy as np
 
 from bridge.caller import offer
-from bridge.rtp.srtp import SrtpReceiver, choose_crypto
+from bridge.rtp.sdes import choose_crypto
+from bridge.rtp.srtp import SrtpReceiver
 from bridge.sip.sdp import parse as parse_sdp
 from rtpcodecs.g711 import PCMU, ULAW_TO_LINEAR
 from tests.bench import tapes

@@ -9,7 +9,8 @@ import pytest
 
 from bridge.config import TrunkSettings
 from bridge.ingress.sip_call import SipCall
-from bridge.rtp.srtp import SUITES, format_crypto
+from bridge.rtp.sdes import format_crypto
+from bridge.rtp.srtp import SUITES
 from bridge.sip import sdp as sdp_model
 from bridge.sip.events import Progress
 from tests.ingress.sip_fakes import Answered, Ended, FakeHost, Refused, port_of, sdp, served, settings

@@ -1,32 +1,30 @@
 from __future__ import annotations
 
-import base64
 import random
+import time
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bridge.errors import MalformedPacket, SdpError
+from bridge.errors import MalformedPacket
 from bridge.rtp.packet import RtpPacket, parse_rtp
 from bridge.rtp.rtcp import ReceiverReport, report_datagram
+from bridge.rtp.sdes import format_crypto, parse_crypto
 from bridge.rtp.srtp import (
+    MOST_ROLL_OVERS,
+    OLD_KEYS_FOR,
     REBUILD_AFTER,
     REBUILD_QUIET,
     SUITES,
-    CryptoLine,
     SrtpKeys,
     SrtpReceiver,
     SrtpSender,
-    choose_crypto,
-    format_crypto,
     fresh_keys,
-    parse_crypto,
 )
 
 PTIME = 0.02
 EACH_SUITE = pytest.mark.parametrize("suite", SUITES)
-KEY_30 = base64.b64encode(bytes(range(30))).decode()
 
 
 def keys(suite: str = "AES_CM_128_HMAC_SHA1_80", seed: int = 1) -> SrtpKeys:
@@ -37,93 +35,15 @@ def packet(sequence: int, ssrc: int = 0xABCD) -> bytes:
     return RtpPacket(0, sequence & 0xFFFF, sequence * 160 & 0xFFFF_FFFF, ssrc, b"voice" * 32).build()
 
 
-# -- a=crypto ---------------------------------------------------------------------------------------------------------
-
-
-def test_a_line_of_rfc_4568_is_read() -> None:
-    line = parse_crypto("1 AES_CM_128_HMAC_SHA1_80 inline:d0RmdmcmVCspeEc3QGZiNWpVLFJhQX1cfHAwJSoj|2^20")
-
-    assert (line.tag, line.keys.suite, line.lifetime) == (1, "AES_CM_128_HMAC_SHA1_80", 1 << 20)
-    assert line.keys.key_and_salt == base64.b64decode("d0RmdmcmVCspeEc3QGZiNWpVLFJhQX1cfHAwJSoj")
-
-
-@EACH_SUITE
-def test_what_we_write_we_read(suite: str) -> None:
-    line = parse_crypto(format_crypto(7, keys(suite)))
-
-    assert line == CryptoLine(7, keys(suite))
-
-
-def test_base64_without_its_padding_is_read() -> None:
-    written = format_crypto(1, keys("AEAD_AES_128_GCM"))
-    assert written.endswith("==")
-
-    assert parse_crypto(written.rstrip("=")).keys == keys("AEAD_AES_128_GCM")
-
-
-@pytest.mark.parametrize("parameters", ["KDR=0", "WSH=128", "-EXTRA=1", "WSH=64 -X"])
-def test_harmless_session_parameters_are_passed_over(parameters: str) -> None:
-    assert parse_crypto(f"1 AES_CM_128_HMAC_SHA1_80 inline:{KEY_30}|1000 {parameters}").lifetime == 1000
-
-
-@pytest.mark.parametrize(
-    ("line", "reason"),
-    [
-        ("", "not <tag>"),
-        ("AES_CM_128_HMAC_SHA1_80 inline:" + KEY_30, "not <tag>"),
-        ("1 AES_256_CM_HMAC_SHA1_80 inline:" + KEY_30, "suite"),
-        ("1 F8_128_HMAC_SHA1_80 inline:" + KEY_30, "suite"),
-        ("1 AES_CM_128_HMAC_SHA1_80 inline:" + KEY_30 + "|2^20|256:1", "MKI"),
-        ("1 AES_CM_128_HMAC_SHA1_80 inline:" + KEY_30 + "|1:0", "MKI"),
-        ("1 AES_CM_128_HMAC_SHA1_80 inline:" + KEY_30 + "|1:129", "MKI"),
-        ("1 AES_CM_128_HMAC_SHA1_80 inline:" + KEY_30 + "|2^20|2^20|1:4", "more than"),
-        ("1 AES_CM_128_HMAC_SHA1_80 inline:" + KEY_30 + "|1:4;inline:" + KEY_30 + "|2:4", "one inline key"),
-        ("1 AES_CM_128_HMAC_SHA1_80 uri:" + KEY_30, "one inline key"),
-        ("1 AES_CM_128_HMAC_SHA1_80 inline:" + KEY_30[:-4], "length"),
-        ("1 AES_CM_128_HMAC_SHA1_80 inline:" + KEY_30[:-1] + "!", "base64"),
-        ("1 AES_CM_128_HMAC_SHA1_80 inline:" + KEY_30 + "|2^49", "lifetime"),
-        ("1 AES_CM_128_HMAC_SHA1_80 inline:" + KEY_30 + "|0", "lifetime"),
-        ("1 AES_CM_128_HMAC_SHA1_80 inline:" + KEY_30 + " UNENCRYPTED_SRTP", "parameter"),
-        ("1 AES_CM_128_HMAC_SHA1_80 inline:" + KEY_30 + " UNAUTHENTICATED_SRTP", "parameter"),
-        ("1 AES_CM_128_HMAC_SHA1_80 inline:" + KEY_30 + " KDR=10", "parameter"),
-    ],
-)
-def test_a_line_that_we_cannot_serve_is_refused_by_name_and_without_its_key(line: str, reason: str) -> None:
-    with pytest.raises(SdpError, match=reason) as caught:
-        parse_crypto(line)
-
-    assert KEY_30[:8] not in str(caught.value)
-
-
-def test_the_first_supported_line_is_chosen_not_the_first() -> None:
-    longer = base64.b64encode(bytes(46)).decode()
-    offered = [  # as PJSIP offers them
-        f"1 AES_256_CM_HMAC_SHA1_80 inline:{longer}",
-        f"2 AES_256_CM_HMAC_SHA1_32 inline:{longer}",
-        f"3 AES_CM_128_HMAC_SHA1_80 inline:{KEY_30}",
-        f"4 AES_CM_128_HMAC_SHA1_32 inline:{KEY_30}",
-    ]
-
-    chosen = choose_crypto(offered)
-
-    assert chosen is not None
-    assert (chosen.tag, chosen.keys.suite) == (3, "AES_CM_128_HMAC_SHA1_80")
-    assert choose_crypto(offered[:2]) is None
-    assert choose_crypto([]) is None
-
-
-lines = st.builds(
-    "{} {} inline:{}{}".format, st.integers(0), st.sampled_from([*SUITES]), st.text(max_size=50), st.text(max_size=9)
-)
-
-
-@settings(max_examples=300)
-@given(st.text(max_size=80) | lines)
-def test_any_text_is_a_crypto_line_or_refused(text: str) -> None:
-    try:
-        assert parse_crypto(text).keys.suite in SUITES
-    except SdpError:
-        assert choose_crypto([text]) is None
+def rolled_over(under: SrtpKeys, turns: int, sequence: int) -> SrtpSender:
+    """A sender whose sequence number has wrapped `turns` times and is about to be `sequence`."""
+    sender = SrtpSender(under)
+    sender.protect(packet(0xFFFF))
+    for n in range(1, turns + 1):
+        for at in (0x5554, 0xAAA8, 0xFFFF):
+            if n < turns or at < sequence:
+                sender.protect(packet(at))
+    return sender
 
 
 # -- packets ----------------------------------------------------------------------------------------------------------
@@ -279,6 +199,121 @@ def test_junk_does_not_lead_a_context_astray() -> None:
     assert receiver.unprotect(sender.protect(packet(7)), 1.0) == packet(7)
 
 
+@EACH_SUITE
+@pytest.mark.parametrize("sequence", [0, 9, 0x5555, 0x5556, 0x8000, 0xAAAA, 0xAAAB, 0xFFFE, 0xFFFF])
+@pytest.mark.parametrize("turns", [1, 2, 7])
+def test_a_stream_that_is_first_heard_many_wraps_late_is_heard_at_once(suite: str, sequence: int, turns: int) -> None:
+    sender, receiver = rolled_over(keys(suite), turns, sequence), SrtpReceiver(keys(suite))
+    for n in range(5):
+        number = turns * 65536 + sequence + n
+        assert receiver.unprotect(sender.protect(packet(number)), n * PTIME) == packet(number)
+    assert receiver.failures == 0
+
+
+def test_the_latest_that_is_found_is_a_day_late() -> None:
+    for turns, is_found in ((MOST_ROLL_OVERS, True), (MOST_ROLL_OVERS + 1, False)):
+        sender, receiver = rolled_over(keys(), turns, 100), SrtpReceiver(keys())
+        data = sender.protect(packet(100))
+        if is_found:
+            assert receiver.unprotect(data, 0.0) == packet(100)
+        else:
+            with pytest.raises(MalformedPacket):
+                receiver.unprotect(data, 0.0)
+
+
+@pytest.mark.parametrize("turns", [0, 2])
+def test_a_stream_that_went_on_unheard_for_hours_is_heard_again_within_a_second(turns: int) -> None:
+    """Sent to music on hold meanwhile: the same source, the same key, some wraps later."""
+    receiver, sender = SrtpReceiver(keys()), rolled_over(keys(), turns, 1) if turns else SrtpSender(keys())
+    for n in range(50):
+        receiver.unprotect(sender.protect(packet(n)), n * PTIME)
+    later, now, heard = rolled_over(keys(), turns + 3, 30_000), 4000.0, []
+    for n in range(60):
+        try:
+            receiver.unprotect(later.protect(packet(30_000 + n)), now)
+            heard.append(n)
+        except MalformedPacket:
+            pass
+        now += PTIME
+    assert heard == list(range(REBUILD_AFTER, 60))
+
+
+def test_a_replay_from_an_earlier_turn_is_never_taken() -> None:
+    """It is authentic: only the context knows that it is old."""
+    receiver = SrtpReceiver(keys())
+    sender = rolled_over(keys(), 1, 200)
+    captured = [sender.protect(packet(n)) for n in range(200, 300)]
+    running = rolled_over(keys(), 3, 500)
+    now = 0.0
+    for n in range(500, 700):
+        assert receiver.unprotect(running.protect(packet(n)), now) == packet(n)
+        with pytest.raises(MalformedPacket):
+            receiver.unprotect(captured[n % 100], now)
+        now += PTIME
+    for data in captured[: REBUILD_AFTER - 1]:  # nor at once in a pause
+        with pytest.raises(MalformedPacket):
+            receiver.unprotect(data, now + 5.0)
+    assert receiver.rebuilds == 0
+
+
+def test_junk_makes_nobody_search_for_long() -> None:
+    receiver, junk = SrtpReceiver(keys()), SrtpSender(keys(seed=2)).protect(packet(1))
+
+    def cost(n_packets: int, start: float) -> float:
+        began = time.thread_time()
+        for n in range(n_packets):
+            with pytest.raises(MalformedPacket):
+                receiver.unprotect(junk, start + n / n_packets)
+        return time.thread_time() - began
+
+    cost(100, 0.0)
+    assert min(cost(1000, float(second)) for second in range(2, 8)) < 0.25  # s of CPU for 1000 packets a second
+
+
+# -- other keys -------------------------------------------------------------------------------------------------------
+
+
+def marked(data: bytes, mki: bytes, behind: int = 10) -> bytes:
+    return data[: len(data) - behind] + mki + data[len(data) - behind :]
+
+
+def test_a_peer_may_change_between_its_keys_at_any_packet() -> None:
+    """RFC 4568 section 6.1. The sequence, and how often it wrapped, go on (RFC 3711 section 3.3.1)."""
+    offered = f"{format_crypto(1, keys())}|2^20|1:4;{format_crypto(1, keys(seed=2)).split()[2]}|2^20|2:4"
+    line = parse_crypto(offered)
+    receiver = SrtpReceiver(line.keys)
+    one = SrtpSender(keys())
+    for n in range(65_500, 65_600):
+        assert receiver.unprotect(marked(one.protect(packet(n)), b"\0\0\0\1"), n * PTIME) == packet(n)
+    two = rolled_over(keys(seed=2), 1, 64)
+    for n in range(65_600, 65_650):
+        assert receiver.unprotect(marked(two.protect(packet(n)), b"\0\0\0\2"), n * PTIME) == packet(n)
+    late = marked(one.protect(packet(65_601)), b"\0\0\0\1")  # reordered around the change: still good
+    assert receiver.unprotect(late, 65_650 * PTIME) == packet(65_601)
+    for wrong in (marked(one.protect(packet(65_602)), b"\0\0\0\2"), marked(two.protect(packet(65_651)), b"\0\0\0\3")):
+        with pytest.raises(MalformedPacket):
+            receiver.unprotect(wrong, 2000.0)
+    assert receiver.rebuilds == 0
+
+
+def test_packets_under_the_keys_before_are_taken_until_the_peer_has_changed() -> None:
+    """It sends under the old key until it has our answer; some change it with every refresh of the session."""
+    old, new = SrtpSender(keys()), SrtpSender(keys(seed=2))
+    before = SrtpReceiver(keys())
+    for n in range(10):
+        before.unprotect(old.protect(packet(n)), n * PTIME)
+    receiver = SrtpReceiver(keys(seed=2), before=before)
+    for n in range(10, 30):
+        assert receiver.unprotect(old.protect(packet(n)), n * PTIME) == packet(n)
+    strayed = [old.protect(packet(n)) for n in (30, 31)]
+    assert receiver.unprotect(new.protect(packet(32)), 32 * PTIME) == packet(32)
+    assert receiver.unprotect(strayed[0], 32 * PTIME + OLD_KEYS_FOR / 2) == packet(30)
+    with pytest.raises(MalformedPacket):
+        receiver.unprotect(strayed[1], 32 * PTIME + OLD_KEYS_FOR)
+    assert receiver.unprotect(new.protect(packet(33)), 40.0) == packet(33)
+    assert (receiver.rebuilds, receiver.failures) == (0, 1)
+
+
 @pytest.mark.parametrize(
     ("suite", "tag", "rtcp_tag"),
     [
@@ -290,16 +325,14 @@ def test_junk_does_not_lead_a_context_astray() -> None:
 )
 def test_a_peers_mki_is_taken_out_of_its_packets(suite: str, tag: int, rtcp_tag: int) -> None:
     line = parse_crypto(format_crypto(1, keys(suite)) + "|2^20|1:4")
-    assert (line.keys.mki, line.lifetime) == (b"\0\0\0\1", 1 << 20)
+    one = b"\0\0\0\1"
+    assert (line.keys.mki, line.lifetime) == (one, 1 << 20)
     sender, receiver = SrtpSender(keys(suite)), SrtpReceiver(line.keys)
 
-    def marked(data: bytes, behind: int, mki: bytes = b"\0\0\0\1") -> bytes:
-        return data[: len(data) - behind] + mki + data[len(data) - behind :]
-
     for n in range(65530, 65540):
-        assert receiver.unprotect(marked(sender.protect(packet(n)), tag), n * PTIME) == packet(n)
+        assert receiver.unprotect(marked(sender.protect(packet(n)), one, tag), n * PTIME) == packet(n)
     report = report_datagram(ReceiverReport(0xABCD), "x")
-    assert receiver.unprotect_rtcp(marked(sender.protect_rtcp(report), rtcp_tag), 1.0) == report
-    for wrong in (sender.protect(packet(65541)), marked(sender.protect(packet(65542)), tag, b"\0\0\0\2"), b"", b"\x80"):
+    assert receiver.unprotect_rtcp(marked(sender.protect_rtcp(report), one, rtcp_tag), 1.0) == report
+    for wrong in (sender.protect(packet(65541)), marked(sender.protect(packet(65542)), b"\0\0\0\2", tag), b"", b"\x80"):
         with pytest.raises(MalformedPacket):
             receiver.unprotect(wrong, 2.0)
