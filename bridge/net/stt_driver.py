@@ -16,12 +16,13 @@ from websockets.exceptions import InvalidURI
 
 from bridge.clock import monotonic
 from bridge.metrics import Metrics
+from bridge.net.tls import TlsClient
 from bridge.net.websocket import Refusal, WebSocketConnection, WebSocketTarget
 from bridge.stt.events import Abort, Close, Command, Connect, Finished, Lost, Probe, Restored, SttEvent, Transmit
 from bridge.stt.transcriber import Transcriber
 
 CONNECT_TIMEOUT = 10.0
-"""s for name, TCP and TLS."""
+"""s for name and TCP; TLS and the upgrade have as long again."""
 SHORTEST_TIMER = 0.001
 """s; whatever a deadline says, the loop gets to serve the other legs in between."""
 
@@ -84,24 +85,26 @@ class SttDrivers:
     def detach(self, driver: SttDriver) -> None:
         self._drivers.discard(driver)
 
+    def tls(self, url: str) -> TlsClient | None:
+        """For a connection to `url`, None where it is in clear. Raises ValueError for a host name that is none."""
+        parts = urlsplit(url)
+        if parts.scheme != "wss":
+            return None
+        if self._context is None:
+            self._context = ssl.create_default_context()
+        return TlsClient(self._context, parts.hostname or "")
+
     def connect(self, connection: WebSocketConnection, url: str, link: Link) -> asyncio.Task[None]:
         self._connections.add(connection)
         return self._group.create_task(self._connect(connection, url, link))
 
     async def _connect(self, connection: WebSocketConnection, url: str, link: Link) -> None:
         parts = urlsplit(url)
-        is_secure = parts.scheme == "wss"
-        if is_secure and self._context is None:
-            self._context = ssl.create_default_context()
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout_at(loop.time() + CONNECT_TIMEOUT):
-                await loop.create_connection(
-                    lambda: connection,
-                    parts.hostname or "",
-                    parts.port or (443 if is_secure else 80),
-                    ssl=self._context if is_secure else None,
-                )
+                port = parts.port or (443 if parts.scheme == "wss" else 80)
+                await loop.create_connection(lambda: connection, parts.hostname or "", port)
         except TimeoutError:
             link.refused(Refusal(0, "connect timeout"))
         except (OSError, ValueError) as error:  # ValueError: a host name that is none
@@ -266,6 +269,7 @@ class SttDriver:
             link.connection = WebSocketConnection(
                 WebSocketTarget(command.url, command.headers),
                 link,
+                tls=self._drivers.tls(command.url),
                 ping_s=self._drivers.ping_s,
                 pong_s=self._drivers.pong_s,
             )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import ssl
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Protocol, cast
@@ -19,6 +20,8 @@ from websockets.frames import Frame, Opcode
 from websockets.http11 import Response
 from websockets.protocol import State
 from websockets.uri import parse_uri
+
+from bridge.net.tls import TlsClient
 
 try:
     from websockets.speedups import apply_mask
@@ -98,13 +101,20 @@ _KEYS = _masking_keys()
 
 
 class WebSocketConnection(asyncio.Protocol):
-    """Made by `loop.create_connection`; greets, pings, and tells its listener. Raises nothing after construction;
-    the constructor raises websockets' InvalidURI."""
+    """Made by `loop.create_connection`, of plain TCP: for wss it is handed its `tls`. Greets, pings, and tells its
+    listener. Raises nothing after construction; the constructor raises websockets' InvalidURI."""
 
     def __init__(
-        self, target: WebSocketTarget, listener: WebSocketListener, *, ping_s: float = 20.0, pong_s: float = 20.0
+        self,
+        target: WebSocketTarget,
+        listener: WebSocketListener,
+        *,
+        tls: TlsClient | None = None,
+        ping_s: float = 20.0,
+        pong_s: float = 20.0,
     ) -> None:
         self._target = target
+        self._tls = tls
         self._listener = listener
         self._ws = ClientProtocol(parse_uri(target.url), max_size=2**20, logger=_SILENT)
         self._loop = asyncio.get_running_loop()
@@ -127,31 +137,62 @@ class WebSocketConnection(asyncio.Protocol):
             transport.abort()
             return
         transport.set_write_buffer_limits(high=WRITE_HIGH_BYTES)
+        self._arm(HANDSHAKE_TIMEOUT, self._handshake_late)
+        if self._tls is None:
+            self._greet()
+        else:
+            self._tls.start()
+            transport.write(self._tls.take_outgoing())
+
+    def _greet(self) -> None:
         request = self._ws.connect()
         for name, value in self._target.headers:
             request.headers[name] = value
         self._ws.send_request(request)
         self._flush()
-        self._arm(HANDSHAKE_TIMEOUT, self._handshake_late)
 
     def data_received(self, data: bytes) -> None:
         self._was_heard = True
+        if self._tls is not None:
+            self._decrypt(self._tls, data)
+            return
         self._ws.receive_data(data)
         self._flush()
         self._dispatch()
+
+    def _decrypt(self, tls: TlsClient, data: bytes) -> None:
+        was_ready = tls.is_ready
+        try:
+            plain = tls.receive(data)
+        except ssl.SSLError as error:
+            self._write_out(tls)  # why, for the peer's log
+            self._failed(type(error).__name__)
+            return
+        self._write_out(tls)
+        if tls.is_ready and not was_ready:
+            self._greet()
+        if plain:
+            self._ws.receive_data(plain)
+        if tls.is_over:
+            self._ws.receive_eof()
+        if plain or tls.is_over:
+            self._flush()
+            self._dispatch()
 
     def eof_received(self) -> None:
         self._ws.receive_eof()
         self._dispatch()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        reason = "" if exc is None else type(exc).__name__
+        self._failed("" if exc is None else type(exc).__name__)
+        self._arm(0, None)
+        self._let_go()
+
+    def _failed(self, reason: str) -> None:
         if self._is_open:
             self._over(1006, reason)
         else:
             self._refuse(Refusal(0, reason or "closed during the handshake"))
-        self._arm(0, None)
-        self._let_go()
 
     def pause_writing(self) -> None:
         if self._is_open and not self._is_over:
@@ -168,9 +209,9 @@ class WebSocketConnection(asyncio.Protocol):
         if self._ws.state is not State.OPEN or self._transport is None:
             return
         if isinstance(message, str):
-            self._transport.write(masked_frame(Opcode.TEXT, message.encode()))
+            self._write(masked_frame(Opcode.TEXT, message.encode()))
         else:
-            self._transport.write(masked_frame(Opcode.BINARY, message))
+            self._write(masked_frame(Opcode.BINARY, message))
 
     def probe(self) -> None:
         """Pings at once and gives the answer `PROBE_S`: something that had to come did not."""
@@ -202,9 +243,34 @@ class WebSocketConnection(asyncio.Protocol):
             return
         data = b"".join(writes)
         if data:
+            self._write(data)
+        if writes[-1] == b"":
+            self._end_writing(self._transport)
+
+    def _write(self, data: bytes) -> None:
+        if self._transport is None:
+            return
+        if self._tls is None:
             self._transport.write(data)
-        if writes[-1] == b"" and self._transport.can_write_eof():
-            self._transport.write_eof()
+        elif self._tls.is_ready:
+            try:
+                self._tls.send(data)
+            except ssl.SSLError as error:
+                self._failed(type(error).__name__)
+                return
+            self._write_out(self._tls)
+
+    def _write_out(self, tls: TlsClient) -> None:
+        data = tls.take_outgoing()
+        if data and self._transport is not None:
+            self._transport.write(data)
+
+    def _end_writing(self, transport: asyncio.Transport) -> None:
+        if self._tls is not None:
+            self._tls.close()
+            self._write_out(self._tls)
+        if transport.can_write_eof():
+            transport.write_eof()
 
     def _dispatch(self) -> None:
         for event in self._ws.events_received():
@@ -288,7 +354,7 @@ class WebSocketConnection(asyncio.Protocol):
     def _let_go(self) -> None:
         """Of everything that holds this object in turn: then it is freed at once, not by the garbage collector, which
         is kept from running while calls do."""
-        self._transport = None
+        self._transport = self._tls = None
         self._listener = _NOBODY
         self._ws.parser.close()  # a generator over the protocol that holds it
         for error in (self._ws.parser_exc, self._ws.handshake_exc):
