@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from bridge.model import POSITION_HZ
+from bridge.rtp.clock_guess import ClockGuess
 from bridge.rtp.frames import Counts, Frame, Kind, PayloadType
 from bridge.rtp.lanes import VERSION_2, Lanes
 from bridge.rtp.packet import RtpPacket
@@ -53,6 +54,8 @@ class Receiver:
         self._types: Mapping[int, PayloadType] = {}
         self._agreed: Mapping[int, PayloadType] = {}
         "By the last offer and answer; `_types` also holds those of the one before."
+        self._guesses: dict[int, ClockGuess] = {}
+        "Of payload types whose senders count in one of two clocks."
         self._event: int | None = None
         self._comfort_types: frozenset[int] = frozenset()
         self._buffer: dict[int, _Item] = {}
@@ -74,6 +77,11 @@ class Receiver:
         packets are on their way (RFC 3264 section 8.3.2)."""
         self._types, self._agreed = {**self._agreed, **types}, types
         self._event, self._comfort_types = event, comfort
+        self._guesses = {
+            number: self._guesses.get(number) or ClockGuess(kind.codec.clock_rate_hz, kind.codec.other_clock_hz)
+            for number, kind in self._types.items()
+            if kind.codec.other_clock_hz
+        }
         self._expect_slowly()
 
     def _expect_slowly(self) -> None:
@@ -121,6 +129,8 @@ class Receiver:
         self._is_new_clock = True
         self._restart_seq = None
         self._skipped.clear()
+        for guess in self._guesses.values():
+            guess.begin()
         self._expect(item.seq, item.timestamp)
 
     def _expect(self, seq: int, timestamp: int) -> None:
@@ -269,6 +279,8 @@ class Receiver:
             return []
         self.in_comfort = False
         clock_hz = known.codec.clock_rate_hz
+        if item.payload_type in self._guesses:
+            clock_hz, units = self._guess(item, units * POSITION_HZ // clock_hz)
         self.clock_hz, self._last_units = clock_hz, units
         out = self._bridge_gap(item, clock_hz)
         lanes.note_offset(row, self._offset(item, 0.0))
@@ -276,6 +288,15 @@ class Receiver:
         self._expect(item.seq + 1, item.timestamp + units)
         self._expect_plainly(item, known)
         return out
+
+    def _guess(self, item: _Item, length: int) -> tuple[int, int]:
+        """The clock that the sender counts, and how many of its units the packet lasts."""
+        guess = self._guesses[item.payload_type]
+        is_next, is_changed = guess.look(item.seq, item.timestamp, length)
+        if is_next:
+            self._expect(item.seq, item.timestamp)
+        self._is_new_clock |= is_changed
+        return guess.hz, length * guess.hz // POSITION_HZ
 
     def _deliver_other(self, item: _Item) -> list[Frame]:
         """Comfort noise, telephone events and unknown types share the sequence, not the audio."""

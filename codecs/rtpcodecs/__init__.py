@@ -9,7 +9,7 @@ from rtpcodecs import amr
 from rtpcodecs.amr import AMR, AMR_WB
 from rtpcodecs.contract import Codec
 from rtpcodecs.g711 import PCMA, PCMU
-from rtpcodecs.g722 import G722
+from rtpcodecs.g722 import G722, G722_16K
 from rtpcodecs.g729 import G729
 from rtpcodecs.gsm import GSM
 from rtpcodecs.ilbc import ILBC
@@ -32,7 +32,7 @@ CODECS: dict[str, Codec] = {
 }
 "By SDP encoding name, upper case."
 
-OTHER_RATES: tuple[Codec, ...] = (L16_8K,)
+OTHER_RATES: tuple[Codec, ...] = (L16_8K, G722_16K)
 "Formats whose name stands in `CODECS` at another clock rate."
 
 

@@ -62,3 +62,5 @@ class Codec:
     "Name under which providers take the payload bytes untouched: `mulaw`, `alaw`, or None."
     sdp_channels: int = 1
     "Channels as SDP must state them: Opus is always `opus/48000/2` (RFC 7587 section 7)."
+    other_clock_hz: int | None = None
+    "What some senders' timestamps count instead, whatever they say; None: nobody is known to."
