@@ -250,7 +250,7 @@ AT_LEAST: dict[str, float] = {
 AT_MOST: dict[str, float] = {
     "sip.ring_ms": 60_000,  # RFC 3261 13.3.1.1: longer, and the provisional response would have to be repeated
     "service.tick_ms": 200,
-    "stt.chunk_ms": 1000,  # it is filled in a ring of 4 s
+    "stt.chunk_ms": 1000,  # it is filled in a ring of 3 s
     "gate.preroll_ms": 2500,  # the longest look-back of that ring
 }
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
 import numpy as np
 from numpy.typing import NDArray
 
 from bridge.gate.ears import FRAME
 from bridge.gate.thresholds import AGAIN_FRAMES
-from bridge.media.history import History
-from bridge.media.track import EXPAND, Track
+from bridge.media.legs import Legs
+from bridge.media.track import EXPAND
 from bridge.model import POSITION_HZ, AudioFormat
 
 OUTER, INNER, CENTRE = np.float32(-0.0315), np.float32(0.2815), np.float32(0.5)
@@ -29,22 +27,12 @@ def kind_of(audio: AudioFormat) -> int:
 
 
 class Hearing:
-    """Reads frames out of the histories. `tracks` and `histories` are the plane's own."""
+    """Reads frames out of the legs' histories."""
 
-    def __init__(
-        self, capacity: int, tracks: Sequence[Track | None], histories: Mapping[tuple[int, int], History]
-    ) -> None:
-        self.kind = np.zeros(capacity, np.int8)
+    def __init__(self, legs: Legs) -> None:
+        self.kind = np.zeros(legs.capacity, np.int8)
         "`kind_of` each row."
-        self.reached = np.zeros(capacity, np.int64)
-        "Position up to which each row was heard."
-        self._tracks = tracks
-        self._histories = histories
-
-    def _track(self, row: int) -> Track:
-        track = self._tracks[row]
-        assert track is not None
-        return track
+        self._legs = legs
 
     def frames(self, rows: NDArray[np.int64]) -> NDArray[np.int16]:
         """[k, 256] linear at 8 kHz: each row's next unheard frame."""
@@ -56,13 +44,13 @@ class Hearing:
                 frames[pick] = self._wide_frames(chosen)
                 continue
             name = KINDS[kind]
-            history = self._histories[(POSITION_HZ, 1 if name in EXPAND else 2)]
-            at = self.reached[chosen]
+            history = self._legs.histories[(POSITION_HZ, 1 if name in EXPAND else 2)]
+            at = self._legs.heard_to[chosen]
             aligned = at % FRAME == 0
             raw = history.read_block(chosen[aligned], at[aligned], FRAME)
             frames[pick[aligned]] = EXPAND[name][raw] if name in EXPAND else raw
             for index in np.flatnonzero(~aligned):
-                track, start = self._track(int(chosen[index])), int(at[index])
+                track, start = self._legs.track(int(chosen[index])), int(at[index])
                 frames[pick[index]] = track.linear(start, start + FRAME)
         return frames
 
@@ -71,18 +59,18 @@ class Hearing:
         n = AGAIN_FRAMES + 1
         frames = np.empty((n, rows.size, FRAME), np.int16)
         for index, row in enumerate(rows):
-            end = int(self.reached[row]) + FRAME
+            end = int(self._legs.heard_to[row]) + FRAME
             read = self._narrow if self.kind[row] == WIDE else self._kept
             samples = read(int(row), end - n * FRAME, end)
             frames[:, index] = samples.reshape(n, FRAME)
         return frames
 
     def _kept(self, row: int, start: int, end: int) -> NDArray[np.int16]:
-        return self._track(row).linear(start, end)
+        return self._legs.track(row).linear(start, end)
 
     def _wide_frames(self, rows: NDArray[np.int64]) -> NDArray[np.int16]:
         """Each 16 kHz leg's next unheard frame, low-passed and halved."""
-        history, at = self._histories[WIDE_HISTORY], self.reached[rows] - LEAD
+        history, at = self._legs.histories[WIDE_HISTORY], self._legs.heard_to[rows] - LEAD
         is_whole = history.is_whole(at, 2 * (FRAME + LEAD))
         frames = np.empty((rows.size, FRAME), np.int16)
         frames[is_whole] = halved(history.read_block(rows[is_whole], at[is_whole], 2 * (FRAME + LEAD)))
@@ -93,7 +81,7 @@ class Hearing:
     def _narrow(self, row: int, start: int, end: int) -> NDArray[np.int16]:
         """[start, end) of a 16 kHz leg, low-passed and halved."""
         samples = np.zeros((1, 2 * (end - start + LEAD)), np.int16)
-        kept = self._track(row).linear(max(start - LEAD, 0), end)
+        kept = self._legs.track(row).linear(max(start - LEAD, 0), end)
         samples[0, samples.size - len(kept) :] = kept
         narrow: NDArray[np.int16] = halved(samples)[0]
         return narrow

@@ -1,8 +1,8 @@
-"""The last four seconds of every leg's audio: pre-roll, look-back, the chunk being filled, and the detectors' input.
+"""The last three seconds of every leg's audio: pre-roll, look-back, the chunk being filled, and the detectors' input.
 
 One ring per leg, indexed by position; one array for all legs of a kind, so that a tick writes and reads all of them
-at once. 4 s is more than the longest look-back (2.5 s), and its length divides by every common packet and by the
-detectors' window, so that the batch calls never meet the ring's end.
+at once. 3 s is more than the longest look-back (2.5 s), and the ring's length divides by the common packets (20, 40 ms)
+and by the detectors' window, so that the batch calls hardly ever meet its end.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 
 from bridge.model import POSITION_HZ
 
-HISTORY = 4 * POSITION_HZ  # positions; 32000 = 125 x 256 = 200 x 160
+HISTORY = 95 * 256  # positions: 3.04 s; 24320 = 152 x 160
+LOOK_BACK = 80 * 256  # 2.56 s: from the frame that opens a gate back to the first that is sent
+UNHEARD_MOST = HISTORY - LOOK_BACK  # 0.48 s that the ears may be behind
 
 
 class History:

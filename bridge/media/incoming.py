@@ -14,9 +14,8 @@ from numpy.typing import NDArray
 from bridge.config import RtpSettings
 from bridge.errors import MalformedPacket
 from bridge.media.arrivals import Arrivals
-from bridge.media.history import HISTORY
+from bridge.media.history import HISTORY, UNHEARD_MOST
 from bridge.media.legs import Legs
-from bridge.media.outgoing import Outgoing
 from bridge.media.outputs import TelephoneEvent
 from bridge.media.track import EXPAND, Track
 from bridge.model import POSITION_HZ
@@ -29,13 +28,15 @@ from bridge.rtp.srtp import SrtpReceiver
 
 RTP_HEADER_BYTES = 12
 
+Rows = NDArray[np.int64]
+
 
 class Incoming:
-    """`outgoing` is asked to send what would be written over before it was heard."""
+    """`make_room(rows, starts, ends)` is called before audio is written: the rings hold 3 s."""
 
-    def __init__(self, legs: Legs, outgoing: Outgoing, *, rtp: RtpSettings) -> None:
+    def __init__(self, legs: Legs, make_room: Callable[[Rows, Rows, Rows], None], *, rtp: RtpSettings) -> None:
         self._legs = legs
-        self._outgoing = outgoing
+        self._make_room = make_room
         self._rtp = rtp
         self._is_batched = np.zeros(legs.capacity, bool)
         "A G.711 leg: its ordinary packets may take the batch path."
@@ -156,18 +157,18 @@ class Incoming:
         times: NDArray[np.float64],
     ) -> None:
         lanes = self._legs.lanes
-        for row in rows[self._outgoing.is_overtaken(rows, lanes.position[rows] + units)]:
-            self._outgoing.send(self._legs.track(int(row)), int(lanes.position[row]))
+        position = lanes.position[rows]
+        self._make_room(rows, position, position + units)
         is_uniform = bool((units == units[0]).all())
         for size in units[:1] if is_uniform else np.unique(units):
             same = slice(None) if is_uniform else units == size
             block = data[same, RTP_HEADER_BYTES : RTP_HEADER_BYTES + int(size)]
-            self._legs.histories[(POSITION_HZ, 1)].write_block(rows[same], lanes.position[rows[same]], block)
+            self._legs.histories[(POSITION_HZ, 1)].write_block(rows[same], position[same], block)
         seq = (lanes.first_word[rows] + 1) & 0xFFFF
         lanes.first_word[rows] = (lanes.first_word[rows] & 0xFFFF0000) | seq
         lanes.cycles[rows] += seq == 0
         lanes.timestamp[rows] = (lanes.timestamp[rows] + units) & 0xFFFFFFFF
-        lanes.position[rows] += units
+        lanes.position[rows] = position + units
         lanes.received[rows] += 1
         lanes.last_arrival[rows] = self._ordinary_at[rows] = times
         lanes.note_offsets(rows, offsets)
@@ -212,6 +213,7 @@ class Incoming:
         elif abs(offset - origin) > self._rtp.jitter_ms / 1000:
             lanes.shift[row] += offset - origin
             offset = origin
+        self._make_room_for(track, position, length)
         lanes.note_offset(row, offset)
         lanes.position[row] = position + length
         lanes.last_arrival[row] = now
@@ -219,10 +221,14 @@ class Incoming:
         track.mark(position, float(lanes.shift[row]))
         track.put_linear(position, length, samples, track.audio.rate_hz)
 
+    def _make_room_for(self, track: Track, start: int, length: int) -> None:
+        legs, row, end = self._legs, track.row, start + length
+        if end - legs.heard_to[row] > UNHEARD_MOST or (track.is_open and end - legs.sent_to[row] > HISTORY):
+            self._make_room(np.array([row]), np.array([start]), np.array([end]))
+
     def _play(self, track: Track, frames: list[Frame]) -> None:
         for frame in frames:
-            if track.is_open and frame.position + frame.length - self._outgoing.sent_to[track.row] > HISTORY:
-                self._outgoing.send(track, frame.position)  # unheard rather than written over: a burst beats the ears
+            self._make_room_for(track, frame.position, frame.length)
             track.mark(frame.position, frame.shift)
             if frame.kind is Kind.AUDIO:
                 track.put_payload(frame)

@@ -22,6 +22,10 @@ class Legs:
         self.histories: dict[tuple[int, int], History] = {}
         "By rate in Hz and bytes per sample."
         self.is_live = np.zeros(capacity, bool)
+        self.heard_to = np.zeros(capacity, np.int64)
+        "Position up to which each row was heard, a multiple of the detectors' frame."
+        self.sent_to = np.zeros(capacity, np.int64)
+        "Position up to which each row's audio has left, or never will."
         self.outputs: list[Output] = []
         "What the plane answers next."
         self._free = list(range(capacity - 1, -1, -1))
@@ -33,6 +37,7 @@ class Legs:
         row = self._free.pop()
         self.lanes.clear(row)
         self.lanes.last_arrival[row] = now
+        self.heard_to[row] = self.sent_to[row] = 0
         track = self.tracks[row] = Track(row, history=self._history(audio), audio=audio)
         self.is_live[row] = True
         return track

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bridge.gate.ears import FRAME
 from bridge.gate.gate import Change, Gates
@@ -19,45 +18,41 @@ ABSENT_AFTER = 0.1  # s without a packet: past any jitter, the leg's audio has s
 
 
 class Outgoing:
-    """`sent_to` is the position up to which each row's audio has left, or never will. `chunk` is in positions."""
+    """`chunk` is in positions."""
 
     def __init__(self, legs: Legs, gates: Gates, *, chunk: int) -> None:
-        self.sent_to = np.zeros(legs.capacity, np.int64)
         self._legs = legs
         self._gates = gates
         self._chunk = chunk
 
     def send(self, track: Track, end: int) -> None:
         """Everything up to `end`."""
-        start = int(self.sent_to[track.row])
+        legs = self._legs
+        start = int(legs.sent_to[track.row])
         if end <= start:
             return
-        origin = float(self._legs.lanes.origin[track.row])
+        origin = float(legs.lanes.origin[track.row])
         for first, last, shift in track.runs(start, end):
             audio = Audio(track.row, track.read(first, last), origin + first / POSITION_HZ + shift)
-            self._legs.outputs.append(audio)
-        self.sent_to[track.row] = end
+            legs.outputs.append(audio)
+        legs.sent_to[track.row] = end
 
-    def send_chunks(self, heard_to: NDArray[np.int64]) -> None:
-        """Of every open leg the chunks that are whole. `heard_to`: the ears' position in each row."""
-        ready = np.minimum(heard_to + AHEAD_OF_EARS, self._legs.lanes.position)
-        waiting = np.minimum(ready, self._gates.send_to) - self.sent_to  # the hangover's silence waits for its verdict
-        for row in np.flatnonzero(self._legs.is_live & self._gates.is_open & (waiting >= self._chunk)):
+    def send_chunks(self) -> None:
+        """Of every open leg the chunks that are whole."""
+        legs = self._legs
+        ready = np.minimum(legs.heard_to + AHEAD_OF_EARS, legs.lanes.position)
+        waiting = np.minimum(ready, self._gates.send_to) - legs.sent_to  # the hangover's silence waits for its verdict
+        for row in np.flatnonzero(legs.is_live & self._gates.is_open & (waiting >= self._chunk)):
             due = int(waiting[row]) // self._chunk * self._chunk
-            self.send(self._legs.track(int(row)), int(self.sent_to[row]) + due)
-
-    def is_overtaken(self, rows: NDArray[np.int64], ends: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Would audio up to `ends`, were it written now, write over some that is still to be sent?"""
-        overtaken: NDArray[np.bool_] = self._gates.is_open[rows] & (ends - self.sent_to[rows] > HISTORY)
-        return overtaken
+            self.send(legs.track(int(row)), int(legs.sent_to[row]) + due)
 
     def apply(self, change: Change, now: float) -> None:
         """A gate moved: sends or withholds from there on, and tells."""
         legs, row = self._legs, change.row
         track, position = legs.track(row), change.position
         if change.is_open:
-            position = max(position, int(legs.lanes.position[row]) - HISTORY + self._chunk, int(self.sent_to[row]))
-            self.sent_to[row] = position
+            position = max(position, int(legs.lanes.position[row]) - HISTORY + self._chunk, int(legs.sent_to[row]))
+            legs.sent_to[row] = position
             track.withheld.opened(position)
         else:
             position = self._close(track, change)
@@ -74,18 +69,18 @@ class Outgoing:
         assert cause is not None
         if not track.is_open:
             # the ears may be behind what was sent (AHEAD_OF_EARS, or a burst that beat them): that was not withheld
-            position = max(position, int(self.sent_to[row]))
+            position = max(position, int(self._legs.sent_to[row]))
         held_from = position
         if track.is_open:
             if cause is not Cause.PAUSED:  # of card data not even the rest of the chunk leaves
                 self.send(track, position)
-            held_from = int(self.sent_to[row])
+            held_from = int(self._legs.sent_to[row])
             position = max(position, held_from, change.signalled_at)
             if cause is not Cause.PAUSED and held_from < change.signalled_at:
                 track.withheld.closed(held_from, Cause.SILENCE)  # the hangover's, which is not of the hold
                 held_from = change.signalled_at
         if cause in BARRIERS:
-            self.sent_to[row] = position
+            self._legs.sent_to[row] = position
         track.withheld.closed(held_from, cause)
         return position
 
@@ -97,5 +92,5 @@ class Outgoing:
             return -1
         legs.outputs = [output for output in legs.outputs if output not in mine]
         n_bytes = sum(len(output.data) for output in mine)
-        self.sent_to[row] -= n_bytes // (audio.bytes_per_sample * track.history.per_position)
-        return int(self.sent_to[row])
+        legs.sent_to[row] -= n_bytes // (audio.bytes_per_sample * track.history.per_position)
+        return int(legs.sent_to[row])

@@ -20,10 +20,10 @@ from bridge.config import GateSettings, RtpSettings
 from bridge.gate.ears import FRAME, Ears
 from bridge.gate.gate import Change, Gates, Voice
 from bridge.media.hearing import Hearing, kind_of
-from bridge.media.history import HISTORY
+from bridge.media.history import HISTORY, UNHEARD_MOST
 from bridge.media.incoming import Incoming
 from bridge.media.legs import Legs
-from bridge.media.outgoing import ABSENT_AFTER, Outgoing
+from bridge.media.outgoing import ABSENT_AFTER, AHEAD_OF_EARS, Outgoing
 from bridge.media.outputs import Books, Output, Speaking, Stirring
 from bridge.media.track import Track
 from bridge.model import POSITION_HZ, AudioFormat, Cause
@@ -35,6 +35,9 @@ FAR_BEHIND = 3 * FRAME  # 96 ms: such a leg is heard whatever it costs
 HEARD_PER_TICK = 12  # frames (0.38 s) of one leg that a tick may catch up with after a burst
 
 
+Rows = NDArray[np.int64]
+
+
 class Plane:
     """Rows 0 to `capacity` - 1 are legs. Positions are in 1/8000 s of a leg's received audio."""
 
@@ -43,11 +46,13 @@ class Plane:
         self._legs = Legs(capacity)
         self._chunk = chunk_ms * POSITION_HZ // 1000
         self._outgoing = Outgoing(self._legs, self.gates, chunk=self._chunk)
-        self.incoming = Incoming(self._legs, self._outgoing, rtp=rtp)
+        self.incoming = Incoming(self._legs, self._make_room, rtp=rtp)
         self.lanes = self._legs.lanes
-        self._hearing = Hearing(capacity, self._legs.tracks, self._legs.histories)
+        self._hearing = Hearing(self._legs)
         self._ears = Ears(capacity, self._hearing.earlier)
         self._is_absent = np.zeros(capacity, bool)
+        self._now = 0.0
+        "Of the last tick."
 
     # -- legs -----------------------------------------------------------------------------------------------------
 
@@ -63,7 +68,6 @@ class Plane:
         row = track.row
         self.incoming.open_leg(row)
         self._ears.reset(row)
-        self._hearing.reached[row] = self._outgoing.sent_to[row] = 0
         self._hearing.kind[row] = kind_of(audio)
         self._is_absent[row] = False
         changes = self.gates.open_leg(row, gate, 0)
@@ -125,11 +129,12 @@ class Plane:
     def ready(self) -> list[Output]:
         """Chunks that have just become whole and need not wait for the ears. Between the passes of `push` and `tick`:
         hearing takes milliseconds, and audio that is to be sent anyhow should not be late by them."""
-        self._outgoing.send_chunks(self._hearing.reached)
+        self._outgoing.send_chunks()
         return self._legs.take_outputs()
 
     def tick(self, now: float) -> list[Output]:
         """Everything that is due. Call it every `tick_ms`, after the passes of `push`."""
+        self._now = now
         self.lanes.advance(now)
         self.incoming.release(now)
         self._note_absence(now)
@@ -150,19 +155,46 @@ class Plane:
             self._follow(self.gates.absent(rows, silent_for[rows], self.lanes.position[rows]), now)
 
     def _listen(self, now: float) -> None:
-        gates, position, reached = self.gates, self.lanes.position, self._hearing.reached
+        gates, position, heard_to = self.gates, self.lanes.position, self._legs.heard_to
         deaf = self._legs.is_live & gates.is_signalled
-        reached[deaf] = -(-position[deaf] // FRAME) * FRAME  # rounded up: frames stay aligned for the batch
-        np.maximum(reached, (position - HISTORY + self._chunk) // FRAME * FRAME, out=reached)
+        heard_to[deaf] = _whole_frames(position[deaf])
         budget = max(HEARD_AT_LEAST, round(HEARD_SHARE * np.count_nonzero(self._legs.is_live)))
         for _ in range(HEARD_PER_TICK):
-            rows = self._due(position - reached, budget)
+            rows = self._due(position - heard_to, budget)
             if not rows.size:
                 break
             budget = max(budget - rows.size, 0)
-            heard = self._ears.hear(rows, self._hearing.frames(rows))
-            reached[rows] += FRAME
-            self._follow(gates.hear(heard, reached[rows]), now)
+            self._hear(rows, now)
+
+    def _hear(self, rows: Rows, now: float) -> None:
+        """The next frame of each row."""
+        heard = self._ears.hear(rows, self._hearing.frames(rows))
+        heard_to = self._legs.heard_to
+        heard_to[rows] += FRAME
+        self._follow(self.gates.hear(heard, heard_to[rows]), now)
+
+    def _make_room(self, rows: Rows, starts: Rows, ends: Rows) -> None:
+        """Audio of these rows from `starts` to `ends` is about to be written. Had it to write over what was not sent,
+        or what lies a look-back before what was not heard, that is heard and sent now: the loop stood still, and the
+        ears are behind."""
+        legs, gates = self._legs, self.gates
+        late = ends - legs.heard_to[rows] > UNHEARD_MOST
+        late |= gates.is_open[rows] & (ends - legs.sent_to[rows] > HISTORY)
+        if not late.any():
+            return
+        rows, starts, ends = rows[late], starts[late], ends[late]
+        deaf = gates.is_signalled[rows]
+        legs.heard_to[rows[deaf]] = _whole_frames(starts[deaf])
+        while True:
+            heard_to = legs.heard_to[rows]
+            unheard = (ends - heard_to > UNHEARD_MOST) & (starts - heard_to >= FRAME)
+            if not unheard.any():
+                break
+            self._hear(rows[unheard], self._now)
+        legs.heard_to[rows] = np.maximum(heard_to, _whole_frames(ends - UNHEARD_MOST))
+        for n in np.flatnonzero(gates.is_open[rows] & (ends - legs.sent_to[rows] > HISTORY)):
+            ready = min(legs.heard_to[rows[n]] + AHEAD_OF_EARS, starts[n])
+            self._outgoing.send(legs.track(int(rows[n])), int(ready))
 
     def _due(self, behind: NDArray[np.int64], budget: int) -> NDArray[np.int64]:
         """The rows to be heard next, at most `budget` of them unless they are far behind. 20 ms packets make 5 frames
@@ -186,3 +218,9 @@ class Plane:
     def _told(self, voice: Voice) -> Speaking:
         at = self.capture_time(voice.row, max(voice.position, 0))
         return Speaking(voice.row, voice.is_speaking, at)
+
+
+def _whole_frames(positions: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Rounded up: frames stay aligned for the batch."""
+    whole: NDArray[np.int64] = -(-positions // FRAME) * FRAME
+    return whole

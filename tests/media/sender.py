@@ -26,9 +26,9 @@ class Sender:
     source: tuple[str, int] = SOURCE
     rng: np.random.Generator = field(default_factory=lambda: np.random.default_rng(1))
 
-    def packet(self) -> bytes:
-        """The next packet: noise, so that no stretch equals another."""
-        payload = self.rng.integers(0, 256, self.units, dtype=np.uint8).tobytes()
+    def packet(self, payload: bytes = b"") -> bytes:
+        """The next packet: noise unless told otherwise, so that no stretch equals another."""
+        payload = payload or self.rng.integers(0, 256, self.units, dtype=np.uint8).tobytes()
         data = RtpPacket(self.payload_type, self.seq, self.timestamp, self.ssrc, payload).build()
         self.seq = (self.seq + 1) & 0xFFFF
         self.timestamp = (self.timestamp + self.units) & 0xFFFF_FFFF

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
+from bridge.config import GateSettings
+from rtpcodecs.g711 import linear_to_ulaw
+from tests.gate.sounds import recording, silence
 from tests.media.sender import Sender, arrivals, audio
 from tests.media.test_plane import open_leg, payloads, plane_with_leg
+
+WORDS = "agent-goodbye"
 
 
 @pytest.mark.parametrize("units", [160, 480, 1600])
@@ -48,3 +54,30 @@ def test_a_hole_that_releases_more_than_the_ring_at_once_loses_nothing_of_it() -
     heard = b"".join(chunk.data for chunk in chunks)
     assert heard[: 2 * 480] == payloads(sent[:2])
     assert heard[3 * 480 :] == payloads(sent[2:])
+
+
+@pytest.mark.parametrize("stall", [2.0, 4.0, 6.0])
+def test_a_word_said_while_the_loop_stood_still_is_heard_and_the_silence_around_it_is_not_sent(stall: float) -> None:
+    plane, row = plane_with_leg(GateSettings(mode="speech"))
+    word = recording(WORDS)
+    loud = np.flatnonzero(np.abs(word.astype(int)) > 500)
+    word = word[loud[0] : loud[-1] + 1]
+    sound = linear_to_ulaw(np.concatenate([silence(1.3), word, silence(8.0)])).tobytes()
+    sender, chunks = Sender(), []
+    pieces = [sound[at : at + 160] for at in range(0, len(sound) - 159, 160)]
+    sent = [(100.02 + 0.02 * n, sender.packet(piece)) for n, piece in enumerate(pieces)]
+    stands_still = range(50, 50 + round(stall * 50))
+    for n, (at, data) in enumerate(sent):
+        plane.incoming.push(arrivals([(row, data, at)]))
+        if n not in stands_still:
+            chunks += audio(plane.tick(at))
+    chunks += audio(plane.close_leg(row, sent[-1][0]))
+    heard = b"".join(chunk.data for chunk in chunks)
+    spoken = linear_to_ulaw(word).tobytes()
+    assert spoken in heard
+    assert len(heard) < len(word) + 8000
+    before = heard.index(spoken)  # all of one piece: an offset in it is one in time
+    in_word = sound.index(spoken) / 8000
+    assert chunks[0].start + before / 8000 == pytest.approx(100.0 + in_word, abs=1e-3)
+    books = plane.books(row)
+    assert books.sent_s == pytest.approx(len(heard) / 8000, abs=1e-6)

@@ -17,15 +17,15 @@ def test_the_last_frames_are_read_again_as_they_were_heard(audio: AudioFormat) -
     plane = Plane(capacity=3, chunk_ms=100, rtp=RtpSettings())
     plane.open_leg(AudioFormat("mulaw", 8000), GateSettings(), 0.0)
     row = plane.open_leg(audio, GateSettings(), 0.0).row
-    hearing, rows = plane._hearing, np.array([row])
+    hearing, legs, rows = plane._hearing, plane._legs, np.array([row])
     sound = np.random.default_rng(5).normal(0, 3000, 5 * audio.rate_hz).astype(np.int16)
     heard = []
     for n in range(5 * 50):  # 20 ms each, beyond the ring's end
         step = audio.rate_hz // 50
         plane.incoming.push_pcm(row, sound[n * step : (n + 1) * step], n / 50, n / 50)
-        while hearing.reached[row] + FRAME <= plane.lanes.position[row]:
+        while legs.heard_to[row] + FRAME <= plane.lanes.position[row]:
             heard.append(hearing.frames(rows)[0])
             if len(heard) > AGAIN_FRAMES:
                 assert np.array_equal(hearing.earlier(rows)[:, 0], heard[-AGAIN_FRAMES - 1 :])
-            hearing.reached[row] += FRAME
+            legs.heard_to[row] += FRAME
     assert len(heard) == 5 * 8000 // FRAME

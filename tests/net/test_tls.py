@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from bridge.net.tls import TlsClient
 from tests.net.test_stt_tls import contexts
 
-
 TRUSTING = ssl.create_default_context()
 
 
