@@ -19,6 +19,7 @@ import onnxruntime
 FRAME = 256  # samples at 8 kHz = 32 ms, the network's window
 CONTEXT = 32  # samples of the window before that it also sees
 HIDDEN = 128  # width of its LSTM
+MOST_ROWS = 192  # of one run: larger ones save nothing, and hold their intermediate results for good
 FULL_SCALE = np.float32(32768.0)
 
 Floats = NDArray[np.float32]
@@ -37,6 +38,7 @@ class Silero:
         self._context = np.zeros((capacity, CONTEXT), np.float32)
         self._hidden = np.zeros((capacity, HIDDEN), np.float32)
         self._cell = np.zeros((capacity, HIDDEN), np.float32)
+        self.afresh(np.zeros((2, MOST_ROWS, FRAME), np.float32))  # what a run needs is there before the first call
 
     def reset(self, rows: Rows | int) -> None:
         """Forget what was heard: a new leg, or a long gap."""
@@ -54,8 +56,13 @@ class Silero:
 
     def speech(self, rows: Rows, audio: Floats) -> Floats:
         """Probability of speech in each row's next frame. `audio` [k, 256], full scale 1.0."""
-        if not rows.size:
-            return np.zeros(0, np.float32)
+        p = np.empty(rows.size, np.float32)
+        for start in range(0, rows.size, MOST_ROWS):
+            part = slice(start, start + MOST_ROWS)
+            p[part] = self._run(rows[part], audio[part])
+        return p
+
+    def _run(self, rows: Rows, audio: Floats) -> Floats:
         inputs = {"audio": _window(self._context[rows], audio), "h": self._hidden[rows], "c": self._cell[rows]}
         p, self._hidden[rows], self._cell[rows] = self._session.run(None, inputs)
         self.skip(rows, audio)
