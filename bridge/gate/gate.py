@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 from bridge.config import GateSettings
 from bridge.gate import thresholds as at
 from bridge.gate.ears import FRAME, Flags, Heard
+from bridge.gate.evidence import NOTHING_DBFS, PER_MS, Evidence
+from bridge.gate.scalars import f32, i32
 from bridge.gate.silero import Floats, Rows
 from bridge.model import POSITION_HZ, Cause
 
@@ -26,13 +28,19 @@ CAUSES = tuple(Cause)  # strongest first; the arrays hold indices into it
 SIGNALLED = 3  # the first three can be told: paused, hold, mute
 PAUSED, HOLD, MUTE, MUSIC, TONE, SILENCE = range(len(CAUSES))
 OPEN = len(CAUSES)  # "no cause" in the arrays
-MODES = {"off": 0, "hold": 1, "speech": 2}
-PER_MS = POSITION_HZ // 1000
-RING = 64  # frames remembered, 2 s
 FAR = 1 << 62  # a position never reached
-NOTHING_DBFS = -70.0  # a floor lower than this is digital silence
-
 Positions = NDArray[np.int64]
+
+
+def _samples(n: int) -> Positions:
+    return np.array(n, np.int64)  # see bridge.gate.scalars
+
+
+ONE_FRAME, HALF_A_FRAME, NEVER = _samples(FRAME), _samples(FRAME // 2), _samples(FAR)
+FADE, TAIL = _samples(at.FADE_MS * PER_MS), _samples(at.TAIL_MS * PER_MS)
+BRIEF_HANGOVER = _samples(at.BRIEF_HANGOVER_MS * PER_MS)
+STIRS_FROM, STIRS_TO = _samples(-at.STIR_BEFORE_MS * PER_MS), _samples(at.STIR_BEHIND_MS * PER_MS)
+LEAST_FLOOR = np.array(NOTHING_DBFS, np.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +80,13 @@ class Gates:
         self.send_to = np.full(capacity, FAR, np.int64)
         """Where an open leg's audio may be sent up to for now. It stands still once nobody has spoken for a while: what
         lies behind it is sent when speech goes on, and withheld when the gate closes."""
+        self._evidence = Evidence(capacity)
         self._cause = np.full(capacity, SILENCE, np.int8)
         self._signals = np.zeros((capacity, SIGNALLED), np.bool_)
-        self._mode = np.zeros(capacity, np.int8)
-        self._withholds_music = np.zeros(capacity, np.bool_)
+        self._told = np.full(capacity, OPEN, np.int8)  # the strongest signalled cause that the mode obeys, or OPEN
+        self._unspoken = np.full(capacity, OPEN, np.int8)  # what the mode makes of a leg on which nobody speaks
+        self._hears = np.zeros(capacity, np.bool_)  # the mode withholds what is heard: mute, tones
+        self._hears_music = np.zeros(capacity, np.bool_)  # and the settings want music withheld
         self._preroll = np.zeros(capacity, np.int64)
         self._hangover = np.zeros(capacity, np.int64)
         self._mute_after = np.zeros(capacity, np.int64)
@@ -85,13 +96,6 @@ class Gates:
         self._barrier = np.zeros(capacity, np.int64)  # where the last hold, mute or pause ended
         self._dead = np.zeros(capacity, np.int64)  # samples of digital silence or absence up to now
         self._speaking = np.zeros(capacity, np.bool_)
-        self._hits = np.zeros(capacity, np.uint64)  # one bit a frame: speech? newest lowest
-        self._weak = np.zeros(capacity, np.uint64)  # one bit a frame: perhaps speech?
-        self._sure = np.zeros(capacity, np.uint64)  # one bit a frame: speech beyond doubt?
-        self._gaps = np.zeros(capacity, np.uint64)  # one bit a frame: quiet? newest lowest
-        self._louder = np.zeros(capacity, np.uint64)  # one bit a frame: louder than the bed?
-        self._past = np.zeros((2, capacity, RING), np.float32)  # probability of speech and level of the last 2 s
-        self._slot = np.zeros(capacity, np.intp)
         self._loudness = np.zeros(capacity, np.float32)  # level of this voice's loud frames, dBFS
         self._floor = np.zeros(capacity, np.float32)  # level of the line's quietest frames, rising slowly
         self._spoken = np.zeros(capacity, np.int32)  # frames of speech since the voice began
@@ -100,13 +104,11 @@ class Gates:
 
     def open_leg(self, row: int, settings: GateSettings, position: int) -> list[Change]:
         """A leg begins in this row. Answers the state it begins in."""
-        self._obey(row, settings)
         for flags in (self.is_open, self.is_signalled, self._speaking, self._signals):
             flags[row] = False
-        for array in (self._dead, self._hits, self._weak, self._sure, self._gaps, self._louder):
-            array[row] = 0
-        self._past[0, row] = 0.0
-        self._past[1, row] = np.nan
+        self._obey(row, settings)
+        self._evidence.reset(row)
+        self._dead[row] = 0
         self._loudness[row] = NOTHING_DBFS
         self._floor[row] = 0.0
         for array in (self.speech_end, self._tail, self._sent_to, self._barrier):
@@ -115,26 +117,34 @@ class Gates:
         return [self._change(row, cause, position, "start")]
 
     def _obey(self, row: int, settings: GateSettings) -> None:
-        self._mode[row] = MODES[settings.mode]
-        self._withholds_music[row] = settings.music
+        self._unspoken[row] = SILENCE if settings.mode == "speech" else OPEN
+        self._hears[row] = settings.mode != "off"
+        self._hears_music[row] = settings.mode != "off" and settings.music
         self._preroll[row] = settings.preroll_ms * PER_MS
         self._hangover[row] = settings.hangover_ms * PER_MS
         self._mute_after[row] = settings.mute_after_ms * PER_MS
         self._turn_end[row] = settings.turn_end_ms * PER_MS
+        self._told[row] = self._strongest_signal(row)
+
+    def _strongest_signal(self, row: int) -> int:
+        """The strongest signalled cause that the mode obeys, or OPEN."""
+        signals = self._signals[row]
+        obeyed = signals if self._hears[row] else signals[: PAUSED + 1]
+        return int(obeyed.argmax()) if obeyed.any() else OPEN
 
     def adjust(self, row: int, settings: GateSettings, position: int) -> list[Change]:
         """Other settings for a leg that runs. What they make of what is known is in force at once; nothing of what
         was withheld before is sent."""
         self._obey(row, settings)
-        wanted = int(self._told(row))
+        wanted = int(self._told[row])
         if self.is_signalled[row] or wanted != OPEN:
             self.is_signalled[row] = wanted != OPEN
             self._barrier[row] = position
             self._stop_speaking(row)
         elif self._withholds(settings, int(self._cause[row])):
             wanted = int(self._cause[row])
-        if wanted == OPEN and settings.mode == "speech" and not self._speaking[row]:
-            wanted = SILENCE
+        if wanted == OPEN and not self._speaking[row]:
+            wanted = int(self._unspoken[row])
         return self._move(row, wanted, position, "settings")
 
     def _withholds(self, settings: GateSettings, cause: int) -> bool:
@@ -166,146 +176,142 @@ class Gates:
         if self._signals[row, which] == on:
             return []
         self._signals[row, which] = on
-        wanted = int(self._told(row))
+        wanted = self._told[row] = self._strongest_signal(row)
         if wanted == OPEN and not self.is_signalled[row]:
             return []  # the mode does not obey it
         self.is_signalled[row] = wanted != OPEN
         self._barrier[row] = position
-        self._hits[row] = self._weak[row] = self._sure[row] = self._dead[row] = 0
+        self._evidence.forget(row)
+        self._dead[row] = 0
         self._stop_speaking(row)
-        if wanted == OPEN and self._mode[row] == MODES["speech"]:
-            wanted = SILENCE
+        if wanted == OPEN:
+            wanted = int(self._unspoken[row])
         return self._move(row, wanted, position, f"{cause} {'signalled' if on else 'ended'}")
 
     def absent(self, rows: Rows, seconds: NDArray[np.float64], positions: Positions) -> list[Change]:
         """No RTP, or comfort noise, for `seconds` in these rows; their `positions` stand still meanwhile."""
         gone = (seconds * POSITION_HZ).astype(np.int64)
         self._dead[rows] = np.maximum(self._dead[rows], gone)
-        self._hits[rows] = self._weak[rows] = self._sure[rows] = 0
+        self._evidence.forget(rows)
         is_over = self._speaking[rows] & (positions - self.speech_end[rows] + gone >= self._hangover[rows])
         for row in rows[is_over]:
             self._stop_speaking(int(row))
         nothing = np.zeros(rows.size, np.bool_)
-        return self._settle(rows, self._wanted(rows, nothing, nothing), positions, positions, "no rtp")
+        wanted = self._wanted(rows, self._dead[rows] >= self._mute_after[rows], nothing, nothing)
+        return self._settle(rows, wanted, positions, positions, "no rtp")
 
     def hear(self, heard: Heard, positions: Positions) -> list[Change]:
         """What the ears heard in one frame of each row; `positions` are the frames' ends."""
-        rows = heard.rows
-        leaves_mute = (self._dead[rows] >= self._mute_after[rows]) & ~heard.digital
-        self._barrier[rows[leaves_mute]] = positions[leaves_mute] - FRAME
-        self._dead[rows] = np.where(heard.digital, self._dead[rows] + FRAME, 0)
+        rows, mute_after = heard.rows, self._mute_after[heard.rows]
+        dead = self._dead[rows]
+        leaves_mute = (dead >= mute_after) & ~heard.digital
+        if np.count_nonzero(leaves_mute):
+            self._barrier[rows[leaves_mute]] = positions[leaves_mute] - FRAME
+        dead += ONE_FRAME
+        dead *= heard.digital
+        self._dead[rows] = dead
         opens_at = self._listen(heard, positions)
-        wanted = self._wanted(rows, heard.music, heard.tone)
+        wanted = self._wanted(rows, dead >= mute_after, heard.music, heard.tone)
         return self._settle(rows, wanted, opens_at, positions, heard)
 
     def _listen(self, heard: Heard, positions: Positions) -> Positions:
         """Who speaks. Answers from where on each row would be sent, were it opened now."""
-        rows = heard.rows
-        slot = self._slot[rows] = (self._slot[rows] + 1) % RING
-        self._past[0, rows, slot] = heard.speech
-        self._past[1, rows, slot] = heard.level_dbfs
-        floor = np.minimum(heard.level_dbfs, self._floor[rows] + at.FLOOR_RISE_DB)
-        self._floor[rows] = np.maximum(floor, NOTHING_DBFS)
+        rows, speech, level = heard.rows, heard.speech, heard.level_dbfs
+        talks = speech > f32.SPEECH_ON
         speaking = self._speaking[rows]
-        begins = self._believes(heard) & ~speaking & ~self.is_signalled[rows]
-        goes_on = speaking & (heard.speech > at.SPEECH_KEEP)
-        voiced = begins | goes_on
-        silence = positions - self.speech_end[rows] - self._turn_end[rows]
-        stirs = ~voiced & (heard.speech > at.STIR)
-        stirs &= (silence > -at.STIR_BEFORE_MS * PER_MS) & (silence < at.STIR_BEHIND_MS * PER_MS)
-        self._stirs += rows[stirs].tolist()
-        self.speech_end[rows[voiced]] = positions[voiced]
-        self._spoken[rows] = np.where(begins, 0, self._spoken[rows] + (heard.speech > at.SPEECH_ON))
-        is_brief = (self._spoken[rows] < at.BRIEF_FRAMES) & (heard.speech < at.BRIEF_SPEECH)
-        is_brief &= heard.level_dbfs > self._loudness[rows] - at.BRIEF_DEPTH_DB
-        hangover = np.where(is_brief, at.BRIEF_HANGOVER_MS * PER_MS, self._hangover[rows])
-        ends = speaking & ~voiced & (positions - self.speech_end[rows] >= hangover - FRAME // 2)
-        self._keep_back(heard, positions, patient=speaking & ~voiced & (self._mode[rows] == MODES["speech"]))
-        opens_at = positions - FRAME
-        for n in np.flatnonzero(begins):
+        begins = self._evidence.believes(heard, talks) & ~(speaking | self.is_signalled[rows])
+        voiced = begins | (speaking & (speech > f32.SPEECH_KEEP))
+        speech_end = self.speech_end[rows]
+        self._note_stirs(rows, ~voiced & (speech > f32.STIR), positions - speech_end)
+        np.putmask(speech_end, voiced, positions)
+        self.speech_end[rows] = speech_end
+        self._note_level(rows, level, talks, begins)
+        silence = positions - speech_end
+        self._follow_tail(heard, voiced, silence, positions)
+        pauses = (speaking & ~voiced).nonzero()[0]
+        kept_from, self.send_to[rows] = self.send_to[rows[pauses]], NEVER
+        ends = pauses
+        if pauses.size:
+            self._keep_back(heard, pauses, kept_from, silence[pauses], positions[pauses])
+            ends = pauses[self._ends(heard, pauses, silence[pauses])]
+        opens_at = positions - ONE_FRAME
+        for n in begins.nonzero()[0]:
             opens_at[n] = self._begin(int(rows[n]), int(positions[n]), is_doubtful=bool(heard.music[n] | heard.tone[n]))
         for row in rows[ends]:
             self._stop_speaking(int(row))
         return opens_at
 
-    def _keep_back(self, heard: Heard, positions: Positions, *, patient: Flags) -> None:
-        """In the hangover, audio behind the tail of the last sound waits: it is sent if speech goes on."""
+    def _note_stirs(self, rows: Rows, stirs: Flags, silence: Positions) -> None:
+        """`silence`: samples since speech was last heard, this frame left out."""
+        if np.count_nonzero(stirs):
+            overdue = silence - self._turn_end[rows]
+            self._stirs += rows[stirs & (overdue > STIRS_FROM) & (overdue < STIRS_TO)].tolist()
+
+    def _note_level(self, rows: Rows, level: Floats, talks: Flags, begins: Flags) -> None:
+        """Of the line's floor and of this voice."""
+        floor = self._floor[rows] + f32.FLOOR_RISE_DB
+        np.minimum(floor, level, floor)
+        self._floor[rows] = np.maximum(floor, LEAST_FLOOR)
+        if np.count_nonzero(talks):
+            loudness = self._loudness[rows]
+            np.copyto(loudness, np.maximum(level, loudness - f32.LOUDNESS_FALL_DB), where=talks)
+            self._loudness[rows] = loudness
+            self._spoken[rows] += talks
+        if np.count_nonzero(begins):
+            self._spoken[rows[begins]] = 0
+
+    def _follow_tail(self, heard: Heard, voiced: Flags, silence: Positions, positions: Positions) -> None:
+        """A word's sound fades behind where speech was last heard: from frame to frame, and not for long."""
         rows = heard.rows
-        loudness = self._loudness[rows]
-        louder = np.maximum(heard.level_dbfs, loudness - at.LOUDNESS_FALL_DB)
-        loudness = np.where(heard.speech > at.SPEECH_ON, louder, loudness)
-        self._loudness[rows] = loudness
-        quiet = np.minimum(at.GAP_DBFS, loudness - at.GAP_BELOW_BED_DB)  # a faint voice's last sounds are fainter still
-        quiet = np.maximum(quiet, self._floor[rows] + at.TAIL_ABOVE_FLOOR_DB)
-        audible = ~heard.gap | (heard.level_dbfs > quiet)
-        sounds = audible & (heard.level_dbfs > loudness - at.TAIL_DEPTH_DB)
         tail = self._tail[rows]
-        is_tail = audible & (heard.level_dbfs > loudness - at.FADE_DEPTH_DB)
-        is_tail &= heard.level_dbfs > self._floor[rows] + at.TAIL_ABOVE_FLOOR_DB
-        is_tail &= heard.level_dbfs < loudness - at.FADE_BELOW_DB
-        is_tail &= (tail >= positions - FRAME) & (positions - self.speech_end[rows] <= at.FADE_MS * PER_MS)
-        self._tail[rows] = np.where(is_tail, positions, np.maximum(tail, self.speech_end[rows]))
-        kept_from = np.where(sounds, positions, self.speech_end[rows]) + at.TAIL_MS * PER_MS
-        kept_from = np.where(self.send_to[rows] == FAR, kept_from, np.where(sounds, kept_from, self.send_to[rows]))
-        self.send_to[rows] = np.where(patient, kept_from, FAR)
+        fades = (tail >= positions - ONE_FRAME) & (silence <= FADE) & ~voiced
+        np.putmask(tail, voiced, positions)
+        pick = fades.nonzero()[0]
+        if pick.size:
+            row, level = rows[pick], heard.level_dbfs[pick]
+            loudness, floor = self._loudness[row], self._floor[row] + f32.TAIL_ABOVE_FLOOR_DB
+            is_tail = (level > loudness - f32.FADE_DEPTH_DB) & (level < loudness - f32.FADE_BELOW_DB)
+            is_tail &= (level > floor) & self._is_audible(heard, pick)
+            tail[pick[is_tail]] = positions[pick[is_tail]]
+        self._tail[rows] = tail
 
-    def _believes(self, heard: Heard) -> Flags:
-        """Is what was heard in the last frames speech? Two frames are enough, but not within music."""
-        rows = heard.rows
-        for row, speech in heard.again.items():
-            self._revise(row, speech)
-        doubtful = heard.music | heard.tone
-        hit = (heard.speech > at.SPEECH_ON) & ~(doubtful & heard.faint)
-        hits = self._hits[rows] = (self._hits[rows] << np.uint64(1)) | hit
-        sure = self._sure[rows] = (self._sure[rows] << np.uint64(1)) | (hit & (heard.speech > at.SURE))
-        gaps = self._gaps[rows] = (self._gaps[rows] << np.uint64(1)) | heard.gap
-        louder = self._louder[rows] = (self._louder[rows] << np.uint64(1)) | heard.louder
-        is_weak = (heard.speech > at.WEAK) & (heard.level_dbfs < at.WEAK_DBFS)
-        weak = self._weak[rows] = (self._weak[rows] << np.uint64(1)) | is_weak
-        believes: Flags = hits & _mask(at.ON_FRAMES) == _mask(at.ON_FRAMES)
-        believes |= is_weak & (_count(weak, at.WEAK_WINDOW) >= at.WEAK_FRAMES)  # not of a voice that has just ended
-        if doubtful.any():
-            is_sure = _count(sure, at.AFTER_GAP_WINDOW) >= at.SURE_FRAMES
-            stands_out = is_sure & (_count(hits & louder, at.LOUDER_WINDOW) >= at.LOUDER_FRAMES)
-            pauses = gaps & gaps >> np.uint64(1)
-            pauses &= pauses >> np.uint64(2)
-            after_gap = (_count(hits, at.AFTER_GAP_WINDOW) >= at.AFTER_GAP_FRAMES) & (
-                (pauses & _mask(at.GAP_WINDOW) != 0) | (is_sure & (gaps & _mask(at.GAP_WINDOW) != 0)))  # fmt: skip
-            evident = _count(sure, at.AFTER_GAP_WINDOW) >= at.EVIDENT_FRAMES
-            long_enough = (_count(hits, at.DOUBT_WINDOW) >= at.DOUBT_FRAMES) & (
-                _count(sure, at.DOUBT_WINDOW) >= at.DOUBT_SURE_FRAMES)  # fmt: skip
-            believes = np.where(doubtful, hit & (stands_out | after_gap | long_enough | evident), believes)
-        for row, speech in heard.again.items():
-            is_speech = (speech > at.SPEECH_ON).sum() >= at.AGAIN_SPEECH_FRAMES
-            believes |= (rows == row) & is_speech & ((speech > at.SURE).sum() >= at.SURE_FRAMES)
-        return believes
+    def _is_audible(self, heard: Heard, pick: Rows) -> Flags:
+        """What is a pause on other legs is not yet one where the voice is faint: its last sounds are fainter still."""
+        row = heard.rows[pick]
+        quiet = np.minimum(f32.GAP_DBFS, self._loudness[row] - f32.GAP_BELOW_BED_DB)
+        quiet = np.maximum(quiet, self._floor[row] + f32.TAIL_ABOVE_FLOOR_DB)
+        audible: Flags = ~heard.gap[pick] | (heard.level_dbfs[pick] > quiet)
+        return audible
 
-    def _revise(self, row: int, speech: Floats) -> None:
-        """The ears have heard the last frames again: that is what was said."""
-        slots = (self._slot[row] - np.arange(len(speech))[::-1]) % RING
-        self._past[0, row, slots] = speech
+    def _keep_back(
+        self, heard: Heard, pick: Rows, kept_from: Positions, silence: Positions, positions: Positions
+    ) -> None:
+        """In the hangover, audio behind the tail of the last sound waits: it is sent if speech goes on. `pick`: which
+        of the heard pause, `kept_from`: where their audio has waited from so far."""
+        row = heard.rows[pick]
+        sounds = self._is_audible(heard, pick)
+        sounds &= heard.level_dbfs[pick] > self._loudness[row] - f32.TAIL_DEPTH_DB
+        sound_end = positions - silence
+        np.putmask(sound_end, sounds, positions)
+        np.putmask(kept_from, sounds | (kept_from == NEVER), sound_end + TAIL)
+        np.putmask(kept_from, self._unspoken[row] == OPEN, NEVER)
+        self.send_to[row] = kept_from
+
+    def _ends(self, heard: Heard, pick: Rows, silence: Positions) -> Flags:
+        """Of the voices that pause: is the hangover over?"""
+        row = heard.rows[pick]
+        is_brief = (self._spoken[row] < i32.BRIEF_FRAMES) & (heard.speech[pick] < f32.BRIEF_SPEECH)
+        is_brief &= heard.level_dbfs[pick] > self._loudness[row] - f32.BRIEF_DEPTH_DB
+        hangover = self._hangover[row]
+        np.putmask(hangover, is_brief, BRIEF_HANGOVER)
+        ends: Flags = silence >= hangover - HALF_A_FRAME
+        return ends
 
     def _begin(self, row: int, position: int, *, is_doubtful: bool) -> int:
         """Somebody speaks. Answers where to send from: the onset, less the pre-roll."""
-        order = (self._slot[row] - np.arange(at.LOOKBACK_FRAMES)) % RING  # newest first
-        speech, level = self._past[0, row, order], self._past[1, row, order]
-        hints = np.flatnonzero(speech[: at.DOUBT_LOOKBACK_FRAMES if is_doubtful else None] > at.HINT)
-        first = int(hints[-1]) if hints.size else at.ON_FRAMES - 1
-        known = np.sort(level[~np.isnan(level)])
-        floor = max(float(known[len(known) // 10]), NOTHING_DBFS)
-        rising = level > max(floor + at.RISE_DB, at.GAP_DBFS)
-        if is_doubtful:
-            rising &= [bool(int(self._louder[row]) >> n & 1) for n in range(at.LOOKBACK_FRAMES)]
-        while first + 1 < at.LOOKBACK_FRAMES and rising[first + 1]:
-            first += 1
-        lead = int(self._preroll[row])
-        before = level[first + 1 : first + 4]
-        if before.size and (before < max(floor + at.RISE_DB, at.GAP_DBFS)).all():
-            lead = min(lead, at.QUIET_LEAD_MS * PER_MS)
-        elif (is_doubtful or floor > at.GAP_DBFS) and not int(self._gaps[row]) & int(_mask(at.LOOKBACK_FRAMES)):
-            lead += at.DOUBT_LEAD_MS * PER_MS
+        n_frames, lead = self._evidence.onset(row, int(self._preroll[row]), is_doubtful=is_doubtful)
+        onset = position - n_frames * FRAME
         self._speaking[row] = True
-        onset = position - (first + 1) * FRAME
         self._voices.append(Voice(row, True, max(onset, int(self._sent_to[row]))))
         return onset - lead
 
@@ -314,29 +320,23 @@ class Gates:
             self._speaking[row] = False
             self._voices.append(Voice(row, False, int(self._tail[row]) - at.VOICE_TRAIL_MS * PER_MS))
 
-    def _told(self, rows: Rows | int) -> NDArray[np.int8]:
-        """The strongest signalled cause that the mode obeys, or OPEN."""
-        signals = self._signals[rows].copy()
-        obeys = np.asarray(self._mode[rows] > 0)
-        signals[..., HOLD] &= obeys
-        signals[..., MUTE] &= obeys
-        return np.where(signals.any(axis=-1), signals.argmax(axis=-1), OPEN).astype(np.int8)
-
-    def _wanted(self, rows: Rows, music: Flags, tone: Flags) -> NDArray[np.int8]:
+    def _wanted(self, rows: Rows, is_dead: Flags, music: Flags, tone: Flags) -> NDArray[np.int8]:
         """The cause each row should be closed for, or OPEN; weakest first, each stronger one overwrites."""
-        mode, speaking = self._mode[rows], self._speaking[rows]
-        wanted = np.where((mode == MODES["speech"]) & ~speaking, SILENCE, OPEN).astype(np.int8)
-        hears = (mode > 0) & ~speaking
-        wanted[hears & tone] = TONE
-        wanted[hears & music & self._withholds_music[rows]] = MUSIC
-        wanted[(mode > 0) & (self._dead[rows] >= self._mute_after[rows])] = MUTE
-        return np.minimum(wanted, self._told(rows))
+        speaking, wanted = self._speaking[rows], self._unspoken[rows]
+        wanted[speaking] = OPEN
+        if np.count_nonzero(tone):
+            wanted[tone & ~speaking & self._hears[rows]] = TONE
+        if np.count_nonzero(music):
+            wanted[music & ~speaking & self._hears_music[rows]] = MUSIC
+        if np.count_nonzero(is_dead):
+            wanted[is_dead & self._hears[rows]] = MUTE
+        return np.minimum(wanted, self._told[rows])
 
     def _settle(
         self, rows: Rows, wanted: NDArray[np.int8], opens_at: Positions, positions: Positions, by: Heard | str
     ) -> list[Change]:
         changes: list[Change] = []
-        for n in np.flatnonzero(wanted != self._cause[rows]):
+        for n in (wanted != self._cause[rows]).nonzero()[0]:
             position = opens_at[n] if wanted[n] == OPEN else positions[n]
             reason = by if isinstance(by, str) else self._reason(by, int(n), int(wanted[n]))
             changes += self._move(int(rows[n]), int(wanted[n]), int(position), reason)
@@ -375,12 +375,3 @@ class Gates:
         self.is_open[row] = cause == OPEN
         name = None if cause == OPEN else CAUSES[cause]
         return Change(row, cause == OPEN, name, position, reason, int(self.speech_end[row]), told_at)
-
-
-def _mask(frames: int) -> np.uint64:
-    return np.uint64((1 << frames) - 1)
-
-
-def _count(bits: NDArray[np.uint64], frames: int) -> NDArray[np.uint8]:
-    count: NDArray[np.uint8] = np.bitwise_count(bits & _mask(frames))
-    return count
