@@ -7,6 +7,7 @@ energy and stay where they are; DTMF is told by its pair of frequencies (ITU-T Q
 from __future__ import annotations
 
 import numpy as np
+from numpy.fft import rfft
 from numpy.typing import NDArray
 
 from bridge.gate import thresholds as at
@@ -81,7 +82,7 @@ class Tones:
         return tone
 
     def _hear_lines(self, rows: Rows, audio: Floats, level: Floats) -> Flags:
-        spectrum = np.fft.rfft(audio * WINDOW)
+        spectrum = rfft(audio * WINDOW)
         power: Floats = (spectrum.real**2 + spectrum.imag**2)[:, LOW - REACH : HIGH + REACH + 1].astype(np.float32)
         total = power.sum(axis=1) + np.float32(1e-12)
         lines = np.full((rows.size, 2), NOWHERE_HZ, np.float32)

@@ -37,8 +37,9 @@ class Hearing:
     def frames(self, rows: NDArray[np.int64]) -> NDArray[np.int16]:
         """[k, 256] linear at 8 kHz: each row's next unheard frame."""
         frames = np.empty((rows.size, FRAME), np.int16)
-        for kind in np.unique(self.kind[rows]):
-            pick = np.flatnonzero(self.kind[rows] == kind)
+        kinds = self.kind[rows]
+        for kind in np.flatnonzero(np.bincount(kinds)):
+            pick = np.flatnonzero(kinds == kind)
             chosen = rows[pick]
             if kind == WIDE:
                 frames[pick] = self._wide_frames(chosen)

@@ -160,9 +160,9 @@ class Incoming:
         position = lanes.position[rows]
         self._make_room(rows, position, position + units)
         is_uniform = bool((units == units[0]).all())
-        for size in units[:1] if is_uniform else np.unique(units):
+        for size in units[:1].tolist() if is_uniform else set(units.tolist()):
             same = slice(None) if is_uniform else units == size
-            block = data[same, RTP_HEADER_BYTES : RTP_HEADER_BYTES + int(size)]
+            block = data[same, RTP_HEADER_BYTES : RTP_HEADER_BYTES + size]
             self._legs.histories[(POSITION_HZ, 1)].write_block(rows[same], position[same], block)
         seq = (lanes.first_word[rows] + 1) & 0xFFFF
         lanes.first_word[rows] = (lanes.first_word[rows] & 0xFFFF0000) | seq
