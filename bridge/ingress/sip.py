@@ -13,7 +13,7 @@ from bridge.config import Settings
 from bridge.errors import CapacityError, ConfigError, SdpError
 from bridge.ingress.contract import Host
 from bridge.ingress.sip_call import SipCall
-from bridge.ingress.sip_screen import Screen, Wire, networks, server_tls
+from bridge.ingress.sip_screen import Screen, Wire, client_tls, networks, server_tls
 from bridge.metrics import Metrics
 from bridge.net.sip_transports import SipDriver
 from bridge.sip.endpoint import Endpoint, Identity
@@ -77,6 +77,7 @@ class SipIngress:
             admit=self._screen.admit,
             advertise=settings.sip.advertise,
             server_tls=server_tls(settings),
+            client_tls=client_tls(settings),
             on_unresolved=lambda: metrics.sip_unresolved.add(1),
         )
 

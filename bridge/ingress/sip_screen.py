@@ -142,3 +142,20 @@ def server_tls(settings: Settings) -> ssl.SSLContext | None:
     except (OSError, ssl.SSLError) as error:
         raise ConfigError([f"sip.certificate: {error}"]) from None
     return context
+
+
+def client_tls(settings: Settings) -> ssl.SSLContext | None:
+    """For connections that we open ourselves, to a peer whose own was closed or that wants its requests over TLS: it
+    shows our certificate. With `sip.client_ca` a peer is whom that authority knows, as when it connects to us; without,
+    it must be known to the system's by its host name. None without a certificate. Raises ConfigError."""
+    sip = settings.sip
+    if not sip.certificate:
+        return None
+    try:
+        context = ssl.create_default_context(cafile=sip.client_ca or None)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.load_cert_chain(sip.certificate, sip.private_key or None)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError([f"sip.certificate: {error}"]) from None
+    context.check_hostname = not sip.client_ca
+    return context

@@ -94,6 +94,7 @@ class SipDriver:
         self._n_dials = 0
         self._timer: asyncio.TimerHandle | None = None
         self._is_pumping = False
+        endpoint.speak_from(self.own_address)
         self.bound: list[ListenAddress] = []
         "What is listened on, with the real port where 0 was asked for."
 
@@ -160,15 +161,22 @@ class SipDriver:
         self.bound.clear()
         await asyncio.sleep(0)  # the transports' closing callbacks
 
-    async def connect(self, transport: str, host: str, port: int) -> Flow:
+    async def connect(self, transport: str, host: str, port: int, *, name: str = "") -> Flow:
         """A flow towards an address, for `Endpoint.invite`. UDP uses the first socket of the family (one is bound if
-        there is none), TCP and TLS connect. Raises OSError."""
+        there is none), TCP and TLS connect. `name`: the host's, for its certificate. Raises OSError."""
         if transport == "udp":
             return await self._udp_flow(host, port)
         if transport == "tls" and self._client_tls is None:
             raise OSError("no TLS of our own to connect with")  # rather than in the clear
+        if transport == "tls" and self._client_tls is None:
+            raise OSError("no TLS towards peers")  # never in the clear instead
+        is_tls = transport == "tls"
         _, stream = await asyncio.get_running_loop().create_connection(
-            lambda: Stream(self, transport), host, port, ssl=self._client_tls if transport == "tls" else None
+            lambda: Stream(self, transport),
+            host,
+            port,
+            ssl=self._client_tls if is_tls else None,
+            server_hostname=(name or host) if is_tls else None,
         )
         assert stream.flow is not None
         return stream.flow
@@ -222,12 +230,18 @@ class SipDriver:
             self._n_dials += 1
             self._dials.create_task(self._dial(message.data, flow, message.target), name="sip dial")
         else:
-            log.info("sip message lost", reason="connection is gone", n=len(message.data))
+            self._lost(message.data, "connection is gone")
+
+    def _lost(self, data: bytes, reason: str) -> None:
+        log.info("sip message lost", reason=reason, n=len(data))
+        self._endpoint.lost(data, asyncio.get_running_loop().time())
 
     def _send_datagram(self, data: bytes, flow: Flow) -> None:
         transport = self._udp_socket(flow)
         if transport is not None:
             transport.sendto(data, flow.remote)
+        else:
+            self._lost(data, "no socket")
 
     def _send_to_name(self, data: bytes, flow: Flow, name: Address) -> None:
         """To the name's address once that is known. Where it has none, the way the last message came."""
@@ -254,15 +268,16 @@ class SipDriver:
 
     async def _dial(self, data: bytes, flow: Flow, target: Address) -> None:
         """Opens a connection for a request whose own was closed (RFC 3261 18.1.1): peers drop idle ones in mid-call."""
-        transport = flow.transport
+        transport, name = flow.transport, target[0]
         try:
-            if not is_address(target[0]):
+            if not is_address(name):
                 target = await self._resolve(transport, target, is_v6=":" in flow.remote[0]) or target
             async with asyncio.timeout(DIAL_TIMEOUT):
-                flow = await self.connect(transport, *target)
+                flow = await self.connect(transport, *target, name=name)
             self._streams[flow].send(data)
         except (OSError, KeyError, TimeoutError) as error:  # ssl.SSLError is an OSError; KeyError: closed at once
-            log.info("sip message lost", reason=f"no connection: {type(error).__name__}", n=len(data))
+            self._lost(data, f"no connection: {type(error).__name__}")
+            self.pump()
         finally:
             self._n_dials -= 1
 
@@ -320,6 +335,15 @@ class SipDriver:
                 self._local_for.clear()
             self._local_for[remote_host] = facing_address(remote_host)
         return self._local_for[remote_host], bound[1]
+
+    def own_address(self, transport: str, host: str) -> Address | None:
+        """For `Endpoint.speak_from`: what we listen on is what we speak; TLS only where certificates can be checked."""
+        if transport == "tls" and self._client_tls is None:
+            return None
+        for own in self.bound:
+            if own.transport == transport and (":" in own.host) == (":" in host):
+                return self.local_address((own.host, own.port), host)
+        return None
 
     # -- connections ---------------------------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from bridge.sip import response
-from bridge.sip.dialog import Dialog, Phase
+from bridge.sip.dialog import Dialog, Phase, is_address
 from bridge.sip.events import Body, Ended, EndReason, Event, Flow, Outgoing
 from bridge.sip.message import KNOWN_METHODS, Request
 from bridge.sip.transaction import ClientTransaction, ServerTransaction, State
@@ -16,6 +16,9 @@ from bridge.sip.transaction import ClientTransaction, ServerTransaction, State
 ServerKey = tuple[str, ...]
 ClientKey = tuple[str, str]
 Timed = ServerTransaction | ClientTransaction | Dialog
+Address = tuple[str, int]
+LocalFor = Callable[[str, str], Address | None]
+"Our address on a transport (udp, tcp, tls), as a remote host sees it; None: we do not speak that there."
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +59,7 @@ class Core:
         self.identity = identity
         self.observer = observer
         self.make_token = make_token
+        self.local_for: LocalFor = lambda transport, host: None
         self.outgoing: list[Outgoing] = []
         self.events: list[Event] = []
         self.servers: dict[ServerKey, ServerTransaction] = {}
@@ -92,6 +96,26 @@ class Core:
 
     def send(self, data: bytes, flow: Flow, target: tuple[str, int] | None = None) -> None:
         self.outgoing.append(Outgoing(data, flow, target))
+
+    def way(self, dialog: Dialog) -> tuple[Flow, Address | None]:
+        """Where a request within the dialog goes, and where to connect if nothing is open: by the transport that the
+        peer's Contact or Record-Route names (RFC 3261 12.2.1.1, 18.1.1), else the way the dialog came."""
+        transport = dialog.next_transport()
+        if transport == dialog.flow.transport:
+            return dialog.next_hop(), dialog.next_address()
+        address = dialog.next_address(transport)
+        if address is None or dialog.is_astray:
+            return self.way_back(dialog)
+        host = address[0] if is_address(address[0]) else dialog.flow.remote[0]
+        local = self.local_for(transport, host)
+        if local is None:
+            return self.way_back(dialog)
+        # a name is resolved by who sends; an open connection with the same host serves too
+        return Flow(transport, local, address if is_address(address[0]) else dialog.flow.remote), address
+
+    def way_back(self, dialog: Dialog) -> tuple[Flow, Address | None]:
+        """The way the dialog came, whatever its URIs say: the source of its last request, or its connection."""
+        return dialog.flow, dialog.next_address() if dialog.flow.is_reliable else None
 
     def flush(self, transaction: ServerTransaction | ClientTransaction) -> None:
         """Sends what a transaction has put out and re-arms it; forgets it at its end."""

@@ -9,7 +9,7 @@ from enum import Enum, auto
 
 from bridge.sip.events import Body, EndReason, Flow
 from bridge.sip.message import Request, Response, serialise
-from bridge.sip.syntax import host_port, parse_name_addr, split_outside
+from bridge.sip.syntax import host_port, parse_name_addr, scheme_of, split_outside
 from bridge.sip.transaction import GIVE_UP, Backoff, ClientTransaction, ServerTransaction
 
 ALLOW = "INVITE, ACK, BYE, CANCEL, OPTIONS, UPDATE, INFO, PRACK"
@@ -135,6 +135,8 @@ class Dialog:
     is_timer_agreed: bool = False
     "The peer knows of the timer, and has its own."
     peer_allows_update: bool = False
+    is_astray: bool = False
+    "The transport that the next hop's URI names led nowhere: requests go the way the dialog came."
     last_body: Body | None = None
     "Our latest session description, repeated by a re-INVITE that only refreshes."
 
@@ -184,17 +186,18 @@ class Dialog:
         branch: str,
         *,
         cseq: int,
+        flow: Flow | None = None,
         body: Body | None = None,
         extra: list[tuple[str, str]] | None = None,
     ) -> bytes:
-        """A request within the dialog (12.2.1.1)."""
+        """A request within the dialog (12.2.1.1). `flow`: if it leaves another way than the dialog came."""
         uri, routes = self.remote_target, list(self.route_set)
         if routes and "lr" not in _uri_params(routes[0]):
             # a strict router (RFC 2543) takes the Request-URI and hands the target on as last route
             uri, routes = parse_name_addr(routes[0]).uri, [*routes[1:], f"<{self.remote_target}>"]
         to_tag = f";tag={self.remote_tag}" if self.remote_tag else ""
         headers = [
-            ("Via", via_line(self.flow, branch)),
+            ("Via", via_line(flow or self.flow, branch)),
             *(("Route", route) for route in routes),
             ("Max-Forwards", "70"),
             ("From", f"{self.local};tag={self.local_tag}"),
@@ -208,16 +211,32 @@ class Dialog:
             f"{method} {uri} SIP/2.0", [*headers, *(extra or []), *content(body)], body.content if body else b""
         )
 
-    def next_address(self) -> tuple[str, int] | None:
-        """The first route's or the remote target's address. A host name stays one, with port 0 where none is given: it
-        is resolved by who sends."""
-        uri = parse_name_addr(self.route_set[0]).uri if self.route_set else self.remote_target
+    @property
+    def next_uri(self) -> str:
+        """Of who gets the dialog's requests: the first route, else the remote target (12.2.1.1)."""
+        return parse_name_addr(self.route_set[0]).uri if self.route_set else self.remote_target
+
+    def next_transport(self) -> str:
+        """What the next hop's URI asks for: tls for sips, else its transport parameter; the dialog's own where it asks
+        for nothing that we speak. A dialog that came over TLS never leaves it (26.2.2)."""
+        own, uri = self.flow.transport, self.next_uri
+        if own == "tls" or scheme_of(uri) == "sips":
+            return "tls"
         try:
-            host, port, _ = host_port(uri)
+            asked = host_port(uri)[2]
+        except ValueError:
+            return own
+        return asked if asked in ("udp", "tcp", "tls") else own
+
+    def next_address(self, transport: str = "") -> tuple[str, int] | None:
+        """The first route's or the remote target's address. A host name stays one, with port 0 where none is given: it
+        is resolved by who sends. `transport`: if it is not the dialog's own."""
+        try:
+            host, port, _ = host_port(self.next_uri)
         except ValueError:
             return None
         if is_address(host):
-            return host, port or (5061 if self.flow.transport == "tls" else 5060)
+            return host, port or (5061 if (transport or self.flow.transport) == "tls" else 5060)
         return (host, port or 0) if host else None
 
     def next_hop(self) -> Flow:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 from bridge.errors import InvalidState
 from bridge.sip import early
-from bridge.sip.core import Core, Identity, Observer, Timed, Uncounted, method_label
+from bridge.sip.core import Core, Identity, LocalFor, Observer, Timed, Uncounted, method_label
 from bridge.sip.dialog import Dialog, Phase
 from bridge.sip.events import Body, EndReason, Event, Flow, Outgoing
 from bridge.sip.message import BadMessage, Request, parse
@@ -61,6 +61,16 @@ class Endpoint:
             self._uas.receive(message, flow, now)
         else:
             self._uac.receive(message, flow, now)
+
+    def speak_from(self, local_for: LocalFor) -> None:
+        """On which transports, and from where, requests may leave that did not come that way: what the peers' Contacts
+        name. Without, every request leaves the way its dialog came."""
+        self._core.local_for = local_for
+
+    def lost(self, data: bytes, now: float) -> None:
+        """A message of `take_outgoing` could not be sent. A request goes another way if there is one."""
+        if not data.startswith(b"SIP/2.0"):
+            self._uac.lost(data, now)
 
     def take_outgoing(self) -> list[Outgoing]:
         """Messages to send now, in order."""

@@ -6,6 +6,7 @@ what is not in a table is absorbed, because the network repeats and reorders.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import Enum, auto
 from typing import ClassVar
 
@@ -16,6 +17,7 @@ T2 = 4.0  # s; longest interval between repeats, 17.1.2.1
 T4 = 5.0  # s; how long a message may linger in the network, 17.1.2.2
 GIVE_UP = 64 * T1  # s; timers B, F, H, J, L, M
 TIMER_D = 32.0  # s; at least 32 on UDP, 17.1.1.2
+DETOUR_AFTER = 4.0  # s without any answer; three repeats on UDP
 TRYING_AFTER = 0.2  # s; without an answer until then 100 is sent, 17.2.1
 
 
@@ -266,11 +268,44 @@ class ClientTransaction(Transaction):
         self.is_invite = is_invite
         self.request = request
         self.output.append(request)
+        self._detour: tuple[bytes, Flow, tuple[str, int] | None, Callable[[], None]] | None = None
+        self._detour_at = 0.0
         self.ack: bytes = b""
         "What answers a non-2xx; set by the caller when the first one came, then repeated here."
+        self._start(now)
+
+    def _start(self, now: float) -> None:
         self._give_up_at = now + GIVE_UP  # timers B and F
-        if not flow.is_reliable:
-            self._repeat = Backoff(now, limit=GIVE_UP if is_invite else T2)  # timers A and E
+        is_repeated = not self.flow.is_reliable
+        self._repeat = Backoff(now, limit=GIVE_UP if self.is_invite else T2) if is_repeated else None  # timers A and E
+
+    def else_by(
+        self, request: bytes, flow: Flow, target: tuple[str, int] | None, now: float, *, told: Callable[[], None]
+    ) -> None:
+        """Another way for the same request (with the Via of that way, of the same branch), which is taken, and `told`
+        called, when `detour` is or nobody has answered within DETOUR_AFTER (RFC 3263 section 4.3)."""
+        self._detour, self._detour_at = (request, flow, target, told), now + DETOUR_AFTER
+
+    def detour(self, now: float) -> bool:
+        """The request could not be sent: takes the other way. False: there is none, or it was answered."""
+        if self._detour is None or self.state not in (State.CALLING, State.TRYING):
+            return False
+        self.request, self.flow, self.target, told = self._detour
+        self._detour = None
+        self._start(now)
+        self.output.append(self.request)
+        told()
+        return True
+
+    def deadline(self) -> float | None:
+        """When `handle_timer` is due."""
+        own = super().deadline()
+        return own if self._detour is None or own is None else min(own, self._detour_at)
+
+    def handle_timer(self, now: float) -> None:
+        """Repeats, gives up or ends what is due."""
+        if self._detour is None or now < self._detour_at or not self.detour(now):
+            super().handle_timer(now)
 
     @property
     def TABLE(self) -> Table:  # type: ignore[override]  # noqa: N802 - the class constant, by kind
@@ -279,6 +314,7 @@ class ClientTransaction(Transaction):
     def receive(self, status: int, now: float) -> bool:
         """A response came. True: it is new, or a 2xx to INVITE (again), for the user agent. False: absorbed."""
         kind, before = kind_of(status), self.state
+        self._detour = None
         if not self._move(kind):
             return False
         if kind is Input.PROVISIONAL:

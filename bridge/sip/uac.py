@@ -11,6 +11,7 @@ from bridge.sip.core import Core
 from bridge.sip.dialog import Dialog, OwnInvite, Phase, contact_value, name_addr
 from bridge.sip.events import Answered, Body, EndReason, Flow, Progress, Refused
 from bridge.sip.message import Response, serialise
+from bridge.sip.syntax import parse_name_addr, parse_via
 from bridge.sip.transaction import GIVE_UP, ClientTransaction, State
 
 GONE = (408, 481)
@@ -66,10 +67,14 @@ class Uac:
         dialog.local_cseq += 1
         branch = self._core.make_token()
         lines = [("Supported", "timer"), *extra, ("User-Agent", self._core.identity.user_agent)]
-        data = dialog.build("INVITE", branch, cseq=dialog.local_cseq, body=body, extra=lines)
-        flow = dialog.flow if is_initial else dialog.next_hop()
-        transaction = ClientTransaction(data, flow, now, is_invite=True)
-        transaction.target = None if is_initial else dialog.next_address()
+
+        def build(flow: Flow) -> bytes:
+            return dialog.build("INVITE", branch, cseq=dialog.local_cseq, flow=flow, body=body, extra=lines)
+
+        if is_initial:
+            transaction = ClientTransaction(build(dialog.flow), dialog.flow, now, is_invite=True)
+        else:
+            transaction = self._within(dialog, build, now, is_invite=True)
         dialog.own_invite = OwnInvite(transaction, dialog.local_cseq, is_initial, branch)
         dialog.last_body = body or dialog.last_body
         self._invites[id(transaction)] = dialog
@@ -109,12 +114,45 @@ class Uac:
         dialog.local_cseq += 1
         branch = self._core.make_token()
         lines = [*extra, ("User-Agent", self._core.identity.user_agent)]
-        data = dialog.build(method, branch, cseq=dialog.local_cseq, body=body, extra=lines)
-        transaction = ClientTransaction(data, dialog.next_hop(), now, is_invite=False)
-        transaction.target = dialog.next_address()
+        cseq = dialog.local_cseq
+
+        def build(flow: Flow) -> bytes:
+            return dialog.build(method, branch, cseq=cseq, flow=flow, body=body, extra=lines)
+
+        transaction = self._within(dialog, build, now, is_invite=False)
         self._finals[id(transaction)] = on_final
         self._core.add_client(branch, method, transaction)
         self._core.flush(transaction)
+
+    def _within(
+        self, dialog: Dialog, build: Callable[[Flow], bytes], now: float, *, is_invite: bool
+    ) -> ClientTransaction:
+        """A transaction by the way that the remote target asks for; if that is not the dialog's, with that behind."""
+        flow, target = self._core.way(dialog)
+        transaction = ClientTransaction(build(flow), flow, now, is_invite=is_invite)
+        transaction.target = target
+        if flow.transport != dialog.flow.transport:
+
+            def told() -> None:
+                dialog.is_astray = True
+
+            back, address = self._core.way_back(dialog)
+            transaction.else_by(build(back), back, address, now, told=told)
+        return transaction
+
+    def lost(self, request: bytes, now: float) -> None:
+        """A request of ours could not be sent: it goes the way the dialog came, if it was not that. An ACK goes there
+        when the 2xx comes again."""
+        lines = dict_lines(request)
+        method = lines["cseq"].rpartition(" ")[2]
+        branch = parse_via(lines["via"]).branch
+        transaction = self._core.clients.get((branch, method))
+        if transaction is not None and transaction.detour(now):
+            self._core.flush(transaction)
+        elif method == "ACK":
+            key = lines["call-id"], parse_name_addr(lines["from"]).tag, parse_name_addr(lines["to"]).tag
+            if (dialog := self._core.by_key.get(key)) is not None:
+                dialog.is_astray = True
 
     def update(self, dialog: Dialog, body: Body, now: float, extra: Sequence[tuple[str, str]]) -> bool:
         """UPDATE with a body that is no offer. False: not now, or not with this peer."""
@@ -204,12 +242,13 @@ class Uac:
 
     def _ack(self, dialog: Dialog, transaction: ClientTransaction, cseq: int) -> None:
         """ACK to a 2xx: a request of its own, with its own branch, re-sent for each repeat of the 2xx (13.2.2.4)."""
-        transaction.ack = dialog.build("ACK", self._core.make_token(), cseq=cseq)
-        self._core.send(transaction.ack, dialog.next_hop(), dialog.next_address())
+        flow, target = self._core.way(dialog)
+        transaction.ack = dialog.build("ACK", self._core.make_token(), cseq=cseq, flow=flow)
+        self._core.send(transaction.ack, flow, target)
 
     def _repeat_ack(self, dialog: Dialog, transaction: ClientTransaction, response: Response, now: float) -> None:
         if response.to.tag == dialog.remote_tag:
-            self._core.send(transaction.ack, dialog.next_hop(), dialog.next_address())
+            self._core.send(transaction.ack, *self._core.way(dialog))
             return
         # a forked INVITE was answered twice (13.2.2.4): the second dialog is acknowledged and ended at once
         other = Dialog(
@@ -229,7 +268,8 @@ class Uac:
             return
         other.refresh_target(response)
         self._core.by_key[other.key] = other
-        self._core.send(other.build("ACK", self._core.make_token(), cseq=response.cseq), other.next_hop())
+        flow, target = self._core.way(other)
+        self._core.send(other.build("ACK", self._core.make_token(), cseq=response.cseq, flow=flow), flow, target)
         other.move(Phase.ENDING)
         self.request(
             other, "BYE", now, on_final=lambda *seen: self._core.end(other, EndReason.LOCAL, seen[2], is_told=True)

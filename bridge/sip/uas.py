@@ -180,6 +180,9 @@ class Uas:
             status = 501 if request.method not in METHODS and request.method not in FOREIGN else 481
             core.answer_statelessly(request, flow, status)
             return
+        if dialog.flow.transport == "tls" and flow.transport != "tls":
+            core.answer_statelessly(request, flow, 403)  # who began over TLS is not moved to the clear by anybody
+            return
         transaction = core.add_server(server_key(request), request, flow)
         if request.cseq <= dialog.remote_cseq:
             core.respond(dialog, request, transaction, 500, now)  # out of order, 12.2.2
