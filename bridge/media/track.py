@@ -34,8 +34,11 @@ class Withheld:
     _open_ended: list[tuple[int, Cause]] = field(default_factory=list)
 
     def closed(self, position: int, cause: Cause) -> None:
-        """From `position` on nothing is sent, because of `cause`. What no pre-roll can reach any more is settled."""
+        """From `position` on nothing is sent, because of `cause`, whatever was told of it before (a pause takes back
+        what a hold was about to flush). What no pre-roll can reach any more is settled."""
         stretches = self._open_ended
+        while stretches and stretches[-1][0] > position:
+            stretches.pop()
         stretches.append((position, cause))
         while len(stretches) > 1 and stretches[1][0] <= position - HISTORY:
             start, settled = stretches.pop(0)

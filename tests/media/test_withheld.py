@@ -29,6 +29,19 @@ def test_every_position_of_a_closed_gate_counts_for_the_cause_of_its_time_but_wh
     assert withheld.until(at + 1) == expected
 
 
+@given(st.lists(st.tuples(st.integers(0, 1000), st.sampled_from(CAUSES)), min_size=1))
+def test_what_is_told_of_an_earlier_position_overrides_what_was_told_of_later_ones(
+    steps: list[tuple[int, Cause]],
+) -> None:
+    withheld, painted = Withheld(), [""] * 1001
+    for position, cause in steps:
+        withheld.closed(position, cause)
+        painted[position:] = [cause] * (1001 - position)
+    assert {cause: n for cause, n in withheld.until(1001).items() if n} == {
+        cause: painted.count(cause) for cause in CAUSES if cause in painted
+    }
+
+
 def test_a_gate_whose_cause_changes_for_a_day_without_opening_remembers_a_few_seconds_of_it() -> None:
     withheld = Withheld()
     for n in range(86400):
