@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bridge.gate import thresholds as at
-from bridge.gate.silero import FRAME, FULL_SCALE, Floats, Rows, Silero
+from bridge.gate.scalars import f32, i32
+from bridge.gate.silero import CONTEXT, FRAME, FULL_SCALE, Floats, Rows, Silero
 from bridge.gate.tones import Tones
 
 __all__ = ["FRAME", "Ears", "Heard"]
@@ -20,7 +21,11 @@ __all__ = ["FRAME", "Ears", "Heard"]
 Flags = NDArray[np.bool_]
 SWING = 0.7  # dB; taken to be swinging until the first second has shown that it is not
 FAINTEST = -60.0  # dBFS; a leg begins as if all on it were faint
-NO_BED = -90.0  # dBFS; below: nothing has sounded yet
+NO_BED = np.array(-90.0, np.float32)  # dBFS; below: nothing has sounded yet
+TO_POWER = np.array(1.0 / (FRAME * float(FULL_SCALE) ** 2), np.float32)
+LEAST_POWER = np.array(1e-12, np.float32)  # so that silence has a logarithm
+ONE_MORE, LAST_STALE = np.array(1, np.int32), np.array(at.STALE_FRAMES - 1, np.int32)
+ZERO, ONE, TEN, TWENTY = (np.array(number, np.float32) for number in (0, 1, 10, 20))
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +73,6 @@ class Ears:
         self._music = np.zeros(capacity, np.bool_)
         self._steady_dbfs = np.zeros(capacity, np.float32)
         self._steady_run = np.zeros(capacity, np.int32)  # frames that the level has stayed close to it
-        self._last = np.zeros(capacity, np.float32)  # probability of speech in the frame before
         self._tones = Tones(capacity)
 
     def reset(self, row: int) -> None:
@@ -84,61 +88,78 @@ class Ears:
 
     def hear(self, rows: Rows, frames: NDArray[np.int16]) -> Heard:
         """The next frame of each row. `rows` [k] distinct, `frames` [k, 256] linear at 8 kHz."""
-        audio = frames * (np.float32(1.0) / FULL_SCALE)
-        power = np.einsum("ij,ij->i", audio, audio) / np.float32(FRAME)
-        level: Floats = 10.0 * np.log10(power + np.float32(1e-12))
-        speech = self._hear_speech(rows, audio, level)
-        bed = np.where(self._bed[rows] < NO_BED, level, self._bed[rows])
-        gap = (level < at.GAP_DBFS) | (level < bed - at.GAP_BELOW_BED_DB)
-        louder = level > bed + at.LOUDER_DB
-        again = self._rest(rows, gap & (speech < at.HINT))
-        sounding = (speech < at.HINT) & ~gap
-        self._bed[rows] = np.where(sounding, bed + at.BED_RATE * (level - bed), self._bed[rows])
-        tone = self._tones.hear(rows, audio, level, sounding, gap, self._music[rows])
-        music = self._hear_music(rows, speech, level, sounding=sounding & ~tone) & ~tone
-        faint = level < bed - at.FAINT_DB
+        samples = frames.astype(np.float32)
+        power = np.einsum("ij,ij->i", samples, samples) * TO_POWER
+        level: Floats = TEN * np.log10(power + LEAST_POWER)
+        speech = self._hear_speech(rows, samples, level)
+        unheard = speech < f32.HINT
+        known = self._bed[rows]
+        bed = known.copy()
+        np.putmask(bed, known < NO_BED, level)
+        gap = (level < f32.GAP_DBFS) | (level < bed - f32.GAP_BELOW_BED_DB)
+        louder = level > bed + f32.LOUDER_DB
+        faint = level < bed - f32.FAINT_DB
+        again = self._rest(rows, gap & unheard, unheard)
+        sounding = unheard & ~gap
+        bed += f32.BED_RATE * (level - bed)
+        np.putmask(known, sounding, bed)
+        self._bed[rows] = known
+        tone = self._tones.hear(rows, samples, level, sounding, gap, self._music[rows])
+        sounding &= ~tone
+        music = self._hear_music(rows, speech, level, bed, unheard=unheard, sounding=sounding) & ~tone
         digital = _is_digital(frames, level)
         return Heard(rows, speech, level, digital, music, tone, gap, louder, faint, again, self._tones.name)
 
-    def _hear_speech(self, rows: Rows, audio: Floats, level: Floats) -> Floats:
+    def _hear_speech(self, rows: Rows, samples: Floats, level: Floats) -> Floats:
         """A leg on which all is faint is heard louder; what is quiet to everybody is not heard at all."""
-        loudest = np.maximum(level, self._loudest[rows] - at.LOUDEST_FALL_DB)
+        loudest = np.maximum(level, self._loudest[rows] - f32.LOUDEST_FALL_DB)
         self._loudest[rows] = loudest
-        gain_db = np.clip(at.LOUD_ENOUGH_DBFS - loudest, 0.0, at.GAIN_MOST_DB)
-        if gain_db.any():
-            audio = audio * (10.0 ** (gain_db / 20.0)).astype(np.float32)[:, None]
-        speech = np.zeros(rows.size, np.float32)
-        doubtful = (level >= at.SKIP_DBFS) & ~self._is_hiss(rows, level)
-        self._silero.skip(rows[~doubtful], audio[~doubtful])
-        speech[doubtful] = self._silero.speech(rows[doubtful], audio[doubtful])
-        self._last[rows] = speech
-        self._steady_run[rows[speech >= at.HISS_SPEECH]] = 0
+        gain_db = np.minimum(np.maximum(f32.LOUD_ENOUGH_DBFS - loudest, ZERO), f32.GAIN_MOST_DB)
+        audio = samples * (TEN ** (gain_db / TWENTY) / FULL_SCALE)[:, None]
+        steady_run = self._count_steady(rows, level)
+        doubtful = (level >= f32.SKIP_DBFS) & (steady_run < i32.HISS_FRAMES)
+        pick = doubtful.nonzero()[0]
+        if pick.size == rows.size:
+            speech = self._silero.speech(rows, audio)
+        else:
+            speech = np.zeros(rows.size, np.float32)
+            speech[pick] = self._silero.speech(rows[pick], audio.take(pick, 0))
+            rest = (~doubtful).nonzero()[0]
+            self._silero.skip(rows[rest], audio[rest, -CONTEXT:])
+        steady_run *= speech < f32.HISS_SPEECH
+        self._steady_run[rows] = steady_run
         return speech
 
-    def _is_hiss(self, rows: Rows, level: Floats) -> Flags:
-        """Faint, and for a while of a level that no voice keeps: the line itself. Heard again with the first frame that
-        moves."""
+    def _count_steady(self, rows: Rows, level: Floats) -> NDArray[np.int32]:
+        """For how many frames each row was faint and of a level that no voice keeps: the line itself. The first frame
+        that moves is heard again."""
         slow = self._steady_dbfs[rows]
-        stays = (level < at.HISS_DBFS) & (np.abs(level - slow) < at.HISS_SWING_DB)
-        self._steady_dbfs[rows] = np.where(stays, slow + at.HISS_RATE * (level - slow), level)
-        run = self._steady_run[rows] = np.where(stays, self._steady_run[rows] + 1, 0)
-        hiss: Flags = run >= at.HISS_FRAMES
-        return hiss
+        moves = level - slow
+        stays = (level < f32.HISS_DBFS) & (np.abs(moves) < f32.HISS_SWING_DB)
+        self._steady_dbfs[rows] = np.where(stays, slow + f32.HISS_RATE * moves, level)
+        run = self._steady_run[rows]
+        run += ONE_MORE
+        run *= stays
+        return run
 
-    def _rest(self, rows: Rows, gap: Flags) -> dict[int, Floats]:
+    def _rest(self, rows: Rows, gap: Flags, unheard: Flags) -> dict[int, Floats]:
         """A pause empties the recurrent state, and where steady noise or music leaves none, time: filled by them it is
         deaf to a voice 10 dB above. After music or tones its last answers are not trusted: heard again."""
-        run = np.where(gap, self._gap_run[rows] + 1, 0)
+        run = (self._gap_run[rows] + ONE_MORE) * gap
         self._gap_run[rows] = run
-        rests = run == at.GAP_FRAMES
-        in_doubt = self._music[rows] | self._tones.is_held(rows)
-        stale = rows[rests & in_doubt & (self._since_reset[rows] > at.STALE_FRAMES)]
-        self._since_reset[rows] = np.where(run >= at.GAP_FRAMES, 0, self._since_reset[rows] + 1)
-        is_bed = ((self._swing[rows] <= at.STEADY_DB) & ~in_doubt) | self._music[rows]
-        fills = (
-            is_bed & (self._last[rows] < at.HINT) & (self._since_reset[rows] % at.STALE_FRAMES == at.STALE_FRAMES - 1)
-        )
-        self._silero.forget(rows[rests | fills])
+        rests = run == i32.GAP_FRAMES
+        before = self._since_reset[rows]
+        since = (before + ONE_MORE) * (run < i32.GAP_FRAMES)
+        self._since_reset[rows] = since
+        fills = (since % i32.STALE_FRAMES == LAST_STALE) & unheard
+        pick = (rests | fills).nonzero()[0]
+        if not pick.size:
+            return {}
+        row, rests = rows[pick], rests[pick]
+        in_music, in_tone = self._music[row], self._tones.is_held(row)
+        is_bed = ((self._swing[row] <= f32.STEADY_DB) & ~in_tone) | in_music
+        self._silero.forget(row[rests | is_bed])
+        stale = row[rests & (in_music | in_tone) & (before[pick] > at.STALE_FRAMES)]
         return self._hear_again(stale) if stale.size else {}
 
     def _hear_again(self, rows: Rows) -> dict[int, Floats]:
@@ -151,24 +172,28 @@ class Ears:
             np.maximum(best[begin + at.AGAIN_BLIND :], p[at.AGAIN_BLIND :], out=best[begin + at.AGAIN_BLIND :])
         return {int(row): best[:, n] for n, row in enumerate(rows)}
 
-    def _hear_music(self, rows: Rows, speech: Floats, level: Floats, *, sounding: Flags) -> Flags:
+    def _hear_music(
+        self, rows: Rows, speech: Floats, level: Floats, bed: Floats, *, unheard: Flags, sounding: Flags
+    ) -> Flags:
         """Music is what goes on sounding, not steadily, and in which the model hears no voice."""
-        slow, swing = self._slow[rows], self._swing[rows]
-        slow = np.where(slow <= NO_BED, level, slow)
-        slow = self._slow[rows] = np.where(sounding, slow + at.SWING_RATE * (level - slow), slow)
-        swing = np.where(sounding, swing + at.BED_RATE * (np.abs(slow - self._bed[rows]) - swing), swing)
+        slow, swing, was_music = self._slow[rows], self._swing[rows], self._music[rows]
+        np.putmask(slow, slow <= NO_BED, level)
+        np.putmask(slow, sounding, slow + f32.SWING_RATE * (level - slow))
+        self._slow[rows] = slow
+        np.putmask(swing, sounding, swing + f32.BED_RATE * (np.abs(slow - bed) - swing))
         self._swing[rows] = swing
-        step = np.where(speech < at.HINT, at.MUSIC_QUIET_STEP, 0.0)
-        step = np.where(speech > at.SPEECH_ON, at.MUSIC_SPEECH_STEP, step)
-        step = np.where(sounding & (swing > at.STEADY_DB), 1.0, step)
-        score = self._score[rows] = np.clip(self._score[rows] + step, 0.0, at.MUSIC_TOP).astype(np.float32)
-        music: Flags = score >= np.where(self._music[rows], at.MUSIC_OFF, at.MUSIC_ON)
+        step = unheard * f32.MUSIC_QUIET_STEP
+        np.putmask(step, speech > f32.SPEECH_ON, f32.MUSIC_SPEECH_STEP)
+        np.putmask(step, sounding & (swing > f32.STEADY_DB), ONE)
+        score = np.minimum(np.maximum(self._score[rows] + step, ZERO), f32.MUSIC_TOP)
+        self._score[rows] = score
+        music: Flags = (score >= f32.MUSIC_ON) | (was_music & (score >= f32.MUSIC_OFF))
         self._music[rows] = music
         return music
 
 
 def _is_digital(frames: NDArray[np.int16], level: Floats) -> Flags:
-    digital: Flags = level < at.ZERO_DBFS
-    if digital.any():
+    digital: Flags = level < f32.ZERO_DBFS
+    if np.count_nonzero(digital):
         digital[digital] = (np.abs(frames[digital]) <= at.ZERO).all(axis=1)
     return digital

@@ -51,7 +51,7 @@ class Silero:
         self._cell[rows] = 0.0
 
     def skip(self, rows: Rows, audio: Floats) -> None:
-        """These frames are not worth a run; the next one still needs their last samples."""
+        """These frames are not worth a run; the next one still needs their last samples, at least CONTEXT of them."""
         self._context[rows] = audio[:, -CONTEXT:]
 
     def speech(self, rows: Rows, audio: Floats) -> Floats:

@@ -11,12 +11,14 @@ from numpy.fft import rfft
 from numpy.typing import NDArray
 
 from bridge.gate import thresholds as at
-from bridge.gate.silero import FRAME, Floats, Rows
+from bridge.gate.scalars import f32, i32
+from bridge.gate.silero import FRAME, FULL_SCALE, Floats, Rows
 
 Flags = NDArray[np.bool_]
+Counts = NDArray[np.int32]
 BIN_HZ = 8000 / FRAME
 LOW, HIGH = 5, 118  # bins: 156 to 3690 Hz, the telephone band
-WINDOW = np.hanning(FRAME).astype(np.float32)
+WINDOW: Floats = np.hanning(FRAME).astype(np.float32) / FULL_SCALE  # of samples as they come
 DTMF_LOW_HZ = np.array([697.0, 770.0, 852.0, 941.0], np.float32)
 DTMF_HIGH_HZ = np.array([1209.0, 1336.0, 1477.0, 1633.0], np.float32)
 NAME_REACH_HZ = 14.0  # exchanges are off by 1 %, and a line lies between the bins
@@ -28,8 +30,10 @@ NAMES = {  # ITU-T E.180 supplement 2, Telcordia GR-506, T.30
     "fax+": (2100.0, 2100.0),
     "information": (950.0, 950.0),
 }
-NOWHERE_HZ = -1e6  # of a frame without lines
 REACH = 2  # bins to each side that belong to a line (Hann's main lobe)
+AROUND = np.arange(-REACH, REACH + 1)
+ONE, NONE = np.array(1, np.int32), np.array(0, np.int32)
+LEAST = np.array(1e-12, np.float32)  # so that silence has shares
 
 
 class Tones:
@@ -65,39 +69,50 @@ class Tones:
         held: Flags = self._hold[rows] > 0
         return held
 
-    def hear(self, rows: Rows, audio: Floats, level: Floats, candidates: Flags, quiet: Flags, music: Flags) -> Flags:
-        """`candidates`: rows that sound without speech; `quiet`: those in a pause; all other sound ends a tone.
-        Within `music` a tone must stand much longer: tunes have long notes."""
+    def hear(self, rows: Rows, samples: Floats, level: Floats, candidates: Flags, quiet: Flags, music: Flags) -> Flags:
+        """`samples`: [k, 256], not scaled. `candidates`: rows that sound without speech; `quiet`: those in a pause; all
+        other sound ends a tone. Within `music` a tone must stand much longer: tunes have long notes."""
         heard = np.zeros(rows.size, np.bool_)
-        if candidates.any():
-            heard[candidates] = self._hear_lines(rows[candidates], audio[candidates], level[candidates])
-            heard &= ~music | (self._run[rows] >= at.TONE_IN_MUSIC_FRAMES)
-        speech = rows[~candidates & ~quiet]
+        pick = candidates.nonzero()[0]
+        if pick.size:
+            heard[pick] = self._hear_lines(rows[pick], samples.take(pick, 0), level[pick])
+        speech = rows[~(candidates | quiet)]
         self._run[speech] = self._digits[speech] = 0
-        other = self._other[rows] = np.where(quiet | heard | (self._run[rows] > 0), 0, self._other[rows] + 1)
-        hold = np.where(heard, at.TONE_HOLD_FRAMES, np.maximum(self._hold[rows] - 1, 0))
-        hold = np.where(other >= at.TONE_OTHER_FRAMES, 0, hold)
+        run = self._run[rows]
+        if np.count_nonzero(heard):
+            heard &= ~music | (run >= i32.TONE_IN_MUSIC_FRAMES)
+        other = (self._other[rows] + ONE) * ~(quiet | heard | (run > NONE))
+        self._other[rows] = other
+        hold = np.maximum(self._hold[rows] - ONE, NONE)
+        np.putmask(hold, heard, i32.TONE_HOLD_FRAMES)
+        np.putmask(hold, other >= i32.TONE_OTHER_FRAMES, NONE)
         self._hold[rows] = hold
-        tone: Flags = hold > 0
+        tone: Flags = hold > NONE
         return tone
 
-    def _hear_lines(self, rows: Rows, audio: Floats, level: Floats) -> Flags:
-        spectrum = rfft(audio * WINDOW)
-        power: Floats = (spectrum.real**2 + spectrum.imag**2)[:, LOW - REACH : HIGH + REACH + 1].astype(np.float32)
-        total = power.sum(axis=1) + np.float32(1e-12)
-        lines = np.full((rows.size, 2), NOWHERE_HZ, np.float32)
-        pure = np.einsum("ij,ij->i", power, power) > at.TONE_PEAKED * total * total  # cheap, and settles most
-        if pure.any():
-            lines[pure], pure[pure] = _find_lines(power[pure], total[pure])
-        same = (np.abs(lines - self._lines[rows]) < at.TONE_DRIFT_HZ).all(axis=1)
-        same &= np.abs(level - self._level[rows]) < at.TONE_DRIFT_DB
-        run = np.where(pure, np.where(same, self._run[rows] + 1, 1), np.maximum(self._run[rows] - at.TONE_MISS, 0))
-        is_digit = pure & _is_near(lines[:, 0], DTMF_LOW_HZ) & _is_near(lines[:, 1], DTMF_HIGH_HZ)
-        digits = np.where(is_digit, np.where(same, self._digits[rows] + 1, 1), 0)
+    def _hear_lines(self, rows: Rows, samples: Floats, level: Floats) -> Flags:
+        """Whether the same one or two lines have stood for long enough, in each of the candidates."""
+        band = rfft(samples * WINDOW)[:, LOW - REACH : HIGH + REACH + 1]
+        power: Floats = (band.real**2 + band.imag**2).astype(np.float32, copy=False)
+        total = power.sum(axis=1) + LEAST
+        peaked = np.einsum("ij,ij->i", power, power) > f32.TONE_PEAKED * total * total  # cheap, and settles most
+        run, digits = np.maximum(self._run[rows] - i32.TONE_MISS, NONE), np.zeros(rows.size, np.int32)
+        pick = peaked.nonzero()[0]
+        if pick.size:
+            lines, pure = _find_lines(power.take(pick, 0), total[pick])
+            pick, lines = pick[pure], lines[pure]
+            run[pick], digits[pick] = self._stand(rows[pick], lines, level[pick])
         self._run[rows], self._digits[rows] = run, digits
-        self._lines[rows[pure]], self._level[rows[pure]] = lines[pure], level[pure]
-        heard: Flags = (run >= at.TONE_FRAMES) | (digits >= at.DTMF_FRAMES)
+        heard: Flags = (run >= i32.TONE_FRAMES) | (digits >= i32.DTMF_FRAMES)
         return heard
+
+    def _stand(self, rows: Rows, lines: Floats, level: Floats) -> tuple[Counts, Counts]:
+        """For how many frames the same lines, and the same DTMF pair, have been there. `lines` [k, 2] in Hz."""
+        same = (np.abs(lines - self._lines[rows]) < f32.TONE_DRIFT_HZ).all(axis=1)
+        same &= np.abs(level - self._level[rows]) < f32.TONE_DRIFT_DB
+        is_digit = _is_near(lines[:, 0], DTMF_LOW_HZ) & _is_near(lines[:, 1], DTMF_HIGH_HZ)
+        self._lines[rows], self._level[rows] = lines, level
+        return self._run[rows] * same + ONE, (self._digits[rows] * same + ONE) * is_digit
 
 
 def _find_lines(power: Floats, total: Floats) -> tuple[Floats, Flags]:
@@ -111,13 +126,13 @@ def _find_lines(power: Floats, total: Floats) -> tuple[Floats, Flags]:
 
 def _take_line(power: Floats) -> tuple[Floats, Floats]:
     """The strongest line's frequency in Hz and its energy; the line is taken out of `power`."""
-    count = np.arange(len(power))
-    peak = np.clip(power[:, REACH:-REACH].argmax(axis=1) + REACH, REACH, power.shape[1] - REACH - 1)
-    around = peak[:, None] + np.arange(-REACH, REACH + 1)
-    line = power[count[:, None], around]
-    energy = line.sum(axis=1) + np.float32(1e-12)
+    peak = power[:, REACH:-REACH].argmax(axis=1) + REACH
+    around = peak[:, None] + AROUND
+    places = around + np.arange(len(power))[:, None] * power.shape[1]
+    line = power.ravel()[places]
+    energy = line.sum(axis=1) + LEAST
     centre = (line * around).sum(axis=1) / energy + (LOW - REACH)
-    power[count[:, None], around] = 0.0
+    power.ravel()[places] = 0.0
     return (centre * BIN_HZ).astype(np.float32), energy
 
 
