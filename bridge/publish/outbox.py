@@ -339,7 +339,10 @@ class Outbox:
             self._boxes.pop(box.call, None)
 
     def hurry(self) -> None:
-        """The spool is short of room: what is confirmed need not be kept any longer."""
+        """The spool is short of room: what is confirmed need not be kept any longer, be it safe at a replica or not."""
+        for unreplicated in self._unreplicated:
+            self._confirmed.extend((0.0, box, box.held) for box in unreplicated.values() if box.kept)
+            unreplicated.clear()
         self._confirmed = deque((float("-inf"), box, seq) for _, box, seq in self._confirmed)
 
     def snapshot(self) -> dict[str, tuple[int, Book]]:

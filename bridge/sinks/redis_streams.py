@@ -7,10 +7,12 @@ second copy. Works on one Redis, behind Sentinel, and on a Cluster; see `bridge.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from math import inf
 
 import structlog
 from redis.exceptions import NoPermissionError
 
+from bridge.clock import monotonic
 from bridge.config import RedisSettings
 from bridge.errors import SinkError
 from bridge.net.redis_link import Address, Link
@@ -20,6 +22,9 @@ from bridge.publish.keys import Keys
 from bridge.sinks import scripts
 
 WAIT = ("WAIT", 1, 250)  # ms; a healthy replica on a LAN confirms in a few; a batch waits this long at most
+REPLICA_AWAY = 120.0
+"""s without the replica that there was, until writes count as safe without one. A Sentinel that goes back on a failover
+(after its TILT of 30 s, and timeouts) throws away all that the other master took meanwhile."""
 MAY_WAIT = ("WAIT", 0, 1)  # answered at once
 TRIM_LOOK = 2000  # entries that one trim looks at: bounds the time that the script holds Redis to about 10 ms
 ASK_CALLS = 500  # calls per POSITIONS script
@@ -39,6 +44,8 @@ class RedisStreams:
         self._links = [Link(self._address, self.keys.events(n)) for n in range(settings.partitions)]
         self._scripts: list[dict[str, str]] = [{} for _ in self._links]
         self._replicas = [0 for _ in self._links]
+        self._replicated_at = [monotonic() if self._address.kind == "sentinel" else -inf for _ in self._links]
+        "When there last was a replica; a Sentinel means that there is one somewhere."
         self._is_durable = [True for _ in self._links]
         self._overrun = [0 for _ in self._links]
         self._looked = [0 for _ in self._links]
@@ -87,13 +94,13 @@ class RedisStreams:
                 mark = "first" if record.is_first else "last" if record.is_last else ""
                 arguments += (record.seq, record.at_ms, mark, record.body)
         script = ("EVALSHA", self._scripts[partition]["write"], len(keys), *keys, *arguments)
-        is_durable = True
         self._is_durable[partition] = False
         if self._replicas[partition]:
             answer, n_replicas = await self._links[partition].ask(script, WAIT)
             is_durable = n_replicas > 0
         else:
             (answer,) = await self._links[partition].ask(script)
+            is_durable = self._does_without_replica(partition)
         self._is_durable[partition] = is_durable
         return _receipt(parts, answer, is_durable)
 
@@ -101,13 +108,18 @@ class RedisStreams:
         await self.open(partition)
         await self._links[partition].follow_master()
         await self._count_replicas(partition)
-        if not self._is_durable[partition]:
-            n_replicas = 1 if not self._replicas[partition] else 0
-            if not n_replicas:
-                (n_replicas,) = await self._links[partition].ask(WAIT)
+        if self._is_durable[partition]:
+            pass
+        elif self._replicas[partition]:
+            (n_replicas,) = await self._links[partition].ask(WAIT)
             self._is_durable[partition] = n_replicas > 0
+        else:
+            self._is_durable[partition] = self._does_without_replica(partition)
         await self._forget_expired(partition)
         return await self._trim(partition)
+
+    def _does_without_replica(self, partition: int) -> bool:
+        return monotonic() - self._replicated_at[partition] > REPLICA_AWAY
 
     async def eviction(self, partition: int) -> str:
         """The policy by which this Redis throws entries away when full; empty: none, or it may not be asked."""
@@ -156,11 +168,13 @@ class RedisStreams:
             self._replicas[partition] = int(lines.get("connected_slaves", "0"))
             if self._replicas[partition]:
                 await link.ask(MAY_WAIT)
+                self._replicated_at[partition] = monotonic()
         except SinkError as error:
             if not isinstance(error.__cause__, NoPermissionError):
                 raise
             self._may_wait = False
             self._replicas = [0 for _ in self._links]
+            self._replicated_at = [-inf for _ in self._links]
             log.warning("replicas_unknown", reason="INFO or WAIT is not allowed to this user; WAIT is not used")
             await link.open()  # a refusal has closed it
 

@@ -143,6 +143,15 @@ def test_events_that_no_replica_confirmed_are_kept_until_one_does() -> None:
     assert len(box.expire(101.0)) == 1
 
 
+def test_a_spool_short_of_room_does_not_wait_for_replicas() -> None:
+    box = outbox(keep_s=60.0)
+    accept(box, started("a"), digit("a"))
+    box.wrote(0, box.take(0), Receipt({"a": 2}, is_durable=False), now=0.0)
+    assert box.expire(1.0) == []
+    box.hurry()
+    assert len(box.expire(1.0)) == 2
+
+
 def test_a_finished_call_is_forgotten_once_it_is_confirmed_and_old() -> None:
     box = outbox(keep_s=10.0)
     accept(box, started("a"), ended("a"))

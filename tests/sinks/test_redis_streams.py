@@ -15,6 +15,7 @@ from bridge.config import RedisSettings
 from bridge.errors import SinkError
 from bridge.net.redis_link import Address
 from bridge.publish.contract import Health, Part
+from bridge.sinks import redis_streams
 from bridge.sinks.redis_streams import RedisStreams
 from bridge.subscribe import replay
 from tests.redis_server import RedisServer, Sentinel, cluster, free_port, wait_for_replicas
@@ -226,6 +227,26 @@ async def test_sentinel_leads_to_the_master_and_after_a_failover_to_the_new_one(
                     await reader.aclose()
         with new.client() as client:
             assert [fields["seq"] for _, fields in client.xrange("callbridge:events")] == ["1", "2", "3", "4"]
+
+
+async def test_without_the_replica_that_there_was_nothing_counts_as_safe_for_a_while(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(redis_streams, "REPLICA_AWAY", 1.0)
+    with RedisServer() as server, RedisServer() as replica, replica.client() as follower:
+        async with sink_to(server) as sink:
+            assert (await sink.write(0, [part("a", 1, 1)])).is_durable, "there never was one"
+            follower.replicaof("127.0.0.1", str(server.port))
+            wait_for_replicas([replica], time.monotonic() + 10)
+            await sink.tend(0)
+            assert (await sink.write(0, [part("a", 2, 2)])).is_durable
+            replica.kill()
+            await sink.tend(0)
+            assert not (await sink.write(0, [part("a", 3, 3)])).is_durable
+            assert not (await sink.tend(0)).is_durable
+            await asyncio.sleep(1.1)
+            assert (await sink.tend(0)).is_durable, "it is not coming back"
+            assert (await sink.write(0, [part("a", 4, 4)])).is_durable
 
 
 async def test_on_a_cluster_keys_are_tagged_and_each_partition_finds_its_node() -> None:
