@@ -28,11 +28,11 @@ from bridge.net.rtp_silence import SentFormat
 from bridge.publish import events
 from bridge.publish.events import Event
 from bridge.rtp.frames import PayloadType
+from bridge.rtp.key_presses import Key, KeyPresses
 from bridge.rtp.srtp import SrtpKeys, SrtpReceiver
 from bridge.speech import Speech
 from bridge.stt.events import Finished, SttEvent
 from bridge.wiring import Party, Wiring
-from rtpcodecs.telephone_event import parse as parse_event
 
 WEBRTC_AUDIO = AudioFormat("linear16", 16000)
 log = structlog.get_logger()
@@ -71,7 +71,7 @@ class Leg:
         self._packets: Mapping[str, int] | None = None
         "Counted by the ingress, where it takes the packets itself."
         self._gate_state: dict[str, Any] = {"state": "closed", "cause": str(Cause.SILENCE), "since": 0.0}
-        self._last_event = -1
+        self._keys = KeyPresses()
         self._sends = False
 
     # -- life ---------------------------------------------------------------------------------------------------
@@ -285,6 +285,8 @@ class Leg:
 
     def on_output(self, output: Output, now: float) -> None:
         """One output of the tick that carries this leg's row."""
+        if self._dtmf_events:
+            self._tell_keys(self._keys.settle(now))
         if isinstance(output, Audio):
             self._stt.transcriber.send_audio(output.data, output.start - self._zero, now)
             self._stt.wake()
@@ -295,7 +297,7 @@ class Leg:
         elif isinstance(output, Stirring):
             self._speech.stirs(now)
         elif isinstance(output, TelephoneEvent):
-            self._on_telephone_event(output)
+            self._on_telephone_event(output, now)
 
     def _on_gate(self, output: Gate, now: float) -> None:
         # where nothing is captured a change happens "now"; the next packet's audio can be a few ms older than that
@@ -318,17 +320,18 @@ class Leg:
         else:
             self._speech.stops(at, now)
 
-    def _on_telephone_event(self, output: TelephoneEvent) -> None:
-        if not self._dtmf_events:
-            return
-        try:
-            event = parse_event(output.payload)
-        except ValueError:
-            return
-        if event.is_end and output.timestamp != self._last_event:
-            self._last_event = output.timestamp
-            if event.digit:
-                self._publish(events.dtmf, digit=event.digit, duration_ms=event.duration * 1000 // output.clock_hz)
+    def _on_telephone_event(self, output: TelephoneEvent, now: float) -> None:
+        if self._dtmf_events:
+            self._tell_keys(self._keys.packet(output.payload, output.timestamp, clock_hz=output.clock_hz, now=now))
+
+    def key_pressed(self, digit: str, *, duration_ms: int, now: float) -> None:
+        """See `IngressLeg`."""
+        if self._dtmf_events and self._row >= 0 and self._closed_at is None:
+            self._tell_keys(self._keys.info(digit, duration_ms))
+
+    def _tell_keys(self, keys: list[Key]) -> None:
+        for key in keys:
+            self._publish(events.dtmf, digit=key.digit, duration_ms=key.duration_ms)
 
     def other_speaks(self, now: float) -> None:
         """Another leg has taken over."""

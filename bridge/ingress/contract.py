@@ -114,6 +114,11 @@ class IngressLeg(Protocol):
         """Another party speaks on this leg from now on (SIPREC transfer)."""
         ...
 
+    def key_pressed(self, digit: str, *, duration_ms: int, now: float) -> None:
+        """A key press that was signalled (INFO). RFC 4733 events are taken from the RTP; of a peer that sends both only
+        one counts."""
+        ...
+
     def push_pcm(self, samples: NDArray[np.int16], *, start: float, now: float) -> None:
         """Decoded mono 16 kHz audio whose first sample was captured at monotonic `start`. WebRTC only."""
         ...

@@ -17,7 +17,18 @@ from bridge.ingress.sip_screen import Screen, Wire, client_tls, networks, server
 from bridge.metrics import Metrics
 from bridge.net.sip_transports import SipDriver
 from bridge.sip.endpoint import Endpoint, Identity
-from bridge.sip.events import Accepted, Body, Confirmed, Ended, EndReason, Event, IncomingCall, Reoffer, Rung
+from bridge.sip.events import (
+    Accepted,
+    Body,
+    Confirmed,
+    Ended,
+    EndReason,
+    Event,
+    IncomingCall,
+    Information,
+    Reoffer,
+    Rung,
+)
 from bridge.sip.recording import SNAPSHOT_REQUEST
 
 log = structlog.get_logger()
@@ -129,6 +140,8 @@ class SipIngress:
             self._accept(call, now)
         elif isinstance(event, Reoffer):
             self._reoffered(call, event, now)
+        elif isinstance(event, Information):
+            call.informed(event.request, now)
         elif isinstance(event, Confirmed):
             if call.is_offered_by_us and not call.answered_by_ack(event.request, now):
                 log.info("call refused", call=call.call.id, reason="no answer in ACK")

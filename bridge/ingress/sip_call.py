@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import structlog
 
@@ -13,9 +13,9 @@ from bridge.config import Settings, TrunkSettings
 from bridge.errors import CapacityError, SdpError
 from bridge.ingress import siprec
 from bridge.ingress.contract import CallOffer, Host, IngressCall, IngressLeg, LegOffer
-from bridge.ingress.sip_media import Stream, our_offer, take
+from bridge.ingress.sip_media import Stream, our_offer, take, widened
 from bridge.ingress.siprec import Party, Recording
-from bridge.sip import multipart, sdp
+from bridge.sip import dtmf, multipart, sdp
 from bridge.sip.answer import SEND, LocalDescription, LocalStream, answer_direction
 from bridge.sip.events import Body, Flow
 from bridge.sip.message import Request
@@ -41,6 +41,8 @@ class Line:
     media: Media | None = None
     "As the peer described it last."
     party: Party = field(default_factory=Party)
+    moved_from: Line | None = None
+    "The m-line whose leg this one has taken over."
 
 
 class SipCall:
@@ -207,19 +209,19 @@ class SipCall:
         address = next(line.leg.local[0] for line in self._lines if line.leg is not None)
         streams = [self._local_stream(line, wanted, is_offer=description is None) for line in self._lines]
         if description is None:
-            return Body(self._local.offer(streams, address))
+            return Body(self._local.offer(streams, address, [line.media for line in self._lines]))
         return Body(self._local.answer(description, streams, address))
 
     def _local_stream(self, line: Line, wanted: str, *, is_offer: bool) -> LocalStream | None:
         if (
             line.stream is None
             or line.leg is None
-            or (line.media is not None and line.media.port == 0 and not is_offer)
+            or (line.media is not None and line.media.port == 0 and (self.is_recording or not is_offer))
         ):
             if line.leg is not None:
                 line.leg.sends(False)
             return None
-        stream = replace(line.stream, direction="sendrecv") if is_offer else line.stream
+        stream = widened(line.stream, self.trunk.codecs) if is_offer else line.stream
         local = stream.local(line.leg.local, wanted)
         line.leg.sends(SEND[local.direction])
         return local
@@ -234,6 +236,7 @@ class SipCall:
         """The answer to our offer. False where there is none that we can work with: the call must be ended."""
         self.is_offered_by_us = False
         parts = multipart.split(request.body, request.headers.get("Content-Type"))
+        self._recording.take(parts)
         try:
             description = _description(parts)
         except SdpError:
@@ -268,6 +271,15 @@ class SipCall:
         self._replace_lines(lines, description, now)
         return self._answer(description)
 
+    def informed(self, request: Request, now: float) -> None:
+        """An INFO: metadata of clients that send it so, or a key press."""
+        if self._recording.take(multipart.split(request.body, request.headers.get("Content-Type"))):
+            self._speakers_changed(now)
+        key = dtmf.pressed(request)
+        leg = next((line.leg for line in self._lines if line.leg is not None), None)
+        if key is not None and leg is not None:
+            leg.key_pressed(key[0], duration_ms=key[1], now=now)
+
     def _replace_lines(self, lines: list[Line], description: Description, now: float) -> None:
         is_new = description.version != self._version or description.version == ("", "")
         before, self._lines, self._version = self._lines, lines, description.version
@@ -289,10 +301,28 @@ class SipCall:
             line = self._line(media, n, before)
             if line.leg is not None and media.port and line.stream is None:
                 raise SdpError("no codec in common any more")
+            lines.append(line)
+        self._move_legs(lines)
+        for n, line in enumerate(lines):
             if line.leg is None and (not self.is_recording or n >= MAX_LEGS):
                 line.stream = None
-            lines.append(line)
         return lines
+
+    def _move_legs(self, lines: list[Line]) -> None:
+        """A stream that ends on one m-line and begins on another is the same party's: by its label in a recording
+        session, by being the one in a plain call (some PBXs use a new m-line after each transfer)."""
+        ended = [
+            (n, line) for n, line in enumerate(lines) if line.leg is not None and line.media and not line.media.port
+        ]
+        for line in lines:
+            if line.leg is not None or line.stream is None:
+                continue
+            for n, old in ended:
+                before = self._lines[n].media
+                label = before.label if before is not None else ""
+                if old.leg is not None and (not self.is_recording or (label and label == line.stream.label)):
+                    line.leg, line.moved_from, old.leg = old.leg, self._lines[n], None
+                    break
 
     def _apply(self, line: Line, before: Line | None, now: float, *, is_new: bool) -> None:
         """Tells the leg what changed. `is_new`: a new description, so another source may send from now on."""
@@ -301,6 +331,8 @@ class SipCall:
         if line.leg is None:
             self._join(line, now)
             return
+        before = line.moved_from or before
+        line.moved_from = None
         kept = before.stream if before is not None else None
         if line.stream is None:
             line.stream = kept if line.media.port == 0 else None  # a resting stream comes back with what it had

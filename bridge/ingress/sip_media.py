@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import rtpcodecs
 from bridge.ingress.contract import MediaOffer, PayloadFormat
@@ -66,7 +66,9 @@ def take(
     choice = None
     if media.is_audio:
         choice = choose(media, lambda item: codec_of(item) is not None, preferred=upper(codecs))
-    crypto = choose_crypto(media.crypto) if media.is_secure and srtp != "off" else None
+    # under RTP/AVP keys are an offer that may be passed over (RFC 8643): taken where plain RTP would be refused
+    wants_keys = srtp == "required" or (media.is_secure and srtp != "off")
+    crypto = choose_crypto(media.crypto) if wants_keys else None
     if choice is None or (media.is_secure and crypto is None) or (srtp == "required" and crypto is None):
         return None
     own = before.own_keys if before is not None else None
@@ -123,6 +125,20 @@ def our_offer(*, srtp: str, codecs: Sequence[str] = ()) -> Stream | None:
         return Stream(choice, media, "RTP/AVP", "sendrecv")
     own = fresh_keys(OFFERED_SUITE, secrets.token_bytes)
     return Stream(choice, media, "RTP/SAVP", "sendrecv", crypto=CryptoLine(1, own), own_keys=own)
+
+
+def widened(stream: Stream, codecs: Sequence[str]) -> Stream:
+    """A stream as we offer it within a call: what was agreed first, then all else that we have, or of `codecs`, as the
+    next source, often music on hold, may have nothing else (RFC 6337 section 5.2.5)."""
+    choice, ours = stream.choice, our_offer(srtp="off", codecs=codecs)
+    used = {item.payload_type for item in choice.formats}
+    names = {item.name for item in choice.audio}
+    more = [item for item in (ours.choice.audio if ours else ()) if item.name not in names]
+    audio = (*choice.audio, *(item for item in more if item.payload_type not in used))
+    event = choice.telephone_event
+    if event is None and TELEPHONE_EVENT.payload_type not in used:
+        event = TELEPHONE_EVENT
+    return replace(stream, direction="sendrecv", choice=replace(choice, audio=audio, telephone_event=event))
 
 
 def upper(codecs: Sequence[str]) -> list[str]:

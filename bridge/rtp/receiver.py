@@ -75,7 +75,9 @@ class Receiver:
     def configure(self, types: Mapping[int, PayloadType], *, event: int | None, comfort: frozenset[int]) -> None:
         """What may come, after an offer was answered. Audio of the types that were agreed before is still taken: such
         packets are on their way (RFC 3264 section 8.3.2)."""
-        self._types, self._agreed = {**self._agreed, **types}, types
+        taken = comfort | {event}  # a number that meant audio before may now mean one of these
+        before = {number: kind for number, kind in self._agreed.items() if number not in taken}
+        self._types, self._agreed = {**before, **types}, types
         self._event, self._comfort_types = event, comfort
         self._guesses = {
             number: self._guesses.get(number) or ClockGuess(kind.codec.clock_rate_hz, kind.codec.other_clock_hz)

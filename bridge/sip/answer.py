@@ -88,9 +88,14 @@ class LocalDescription:
         ]
         return self._render(address, offer.timing, sections)
 
-    def offer(self, streams: Sequence[LocalStream | None], address: str) -> bytes:
-        """An offer of ours; None keeps an m-line that was rejected before."""
-        sections = [["m=audio 0 RTP/AVP 0"] if stream is None else _accepted(stream) for stream in streams]
+    def offer(self, streams: Sequence[LocalStream | None], address: str, known: Sequence[Media | None] = ()) -> bytes:
+        """An offer of ours; None keeps an m-line that was rejected before. `known`: as the peer described each last: a
+        rejected one stays of its kind (RFC 3264 section 8)."""
+        medias = [*known, *[None] * (len(streams) - len(known))]
+        sections = [
+            _accepted(stream) if stream is not None else _rejected(media) if media else ["m=audio 0 RTP/AVP 0"]
+            for stream, media in zip(streams, medias, strict=True)
+        ]
         return self._render(address, "0 0", sections)
 
     def _render(self, address: str, timing: str, sections: list[list[str]]) -> bytes:

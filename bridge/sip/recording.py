@@ -157,6 +157,8 @@ class Metadata:
     def speaker(self, label: str, position: int) -> Speaker | None:
         """Who speaks on the m-line with that label; where label or association is missing, by order. None: nobody is
         known."""
+        if not label and position < len(self.labels):
+            label = self.labels[position]  # m-lines without labels: in the document's order
         stream = self.stream_of_label.get(label)
         party = next((p for p in self.participants.values() if stream and p.send and stream in p.send), None)
         if party is None:

@@ -49,8 +49,8 @@ def grant(dialog: Dialog, request: Request, now: float) -> list[tuple[str, str]]
     return [*headers, ("Require", "timer")] if refresher == "uac" else headers
 
 
-def _min_se(request: Request) -> int:
-    head = request.headers.get("Min-SE").partition(";")[0].strip()
+def _min_se(message: Request | Response) -> int:
+    head = message.headers.get("Min-SE").partition(";")[0].strip()
     return max(MIN_SE, int(head)) if re.fullmatch(r"\d{1,9}", head) else MIN_SE
 
 
@@ -62,6 +62,15 @@ def take_grant(dialog: Dialog, response: Response, now: float) -> None:
         start(dialog, max(granted[0], MIN_SE), is_refresher=granted[1] != "uas", now=now)
     elif dialog.interval:
         start(dialog, dialog.interval, is_refresher=True, now=now)
+
+
+def take_minimum(dialog: Dialog, response: Response) -> bool:
+    """What a 422 to our refresh asks for at least (section 7.4). False: it asks for nothing new."""
+    least = _min_se(response)
+    if least <= dialog.interval:
+        return False
+    dialog.interval = least
+    return True
 
 
 def start(dialog: Dialog, interval: int, *, is_refresher: bool, now: float) -> None:

@@ -305,7 +305,8 @@ class Uac:
         if status in GONE:
             self.bye(dialog, EndReason.TIMEOUT if status == 408 else EndReason.GONE, now)
         elif own.is_refresh:
-            dialog.refresh_at = now + REFRESH_AGAIN
+            is_longer = status == 422 and response is not None and timers.take_minimum(dialog, response)
+            dialog.refresh_at = now if is_longer else now + REFRESH_AGAIN
             self._core.watch(dialog)
 
     # -- keeping a session alive ---------------------------------------------------------------------------------
@@ -339,6 +340,9 @@ class Uac:
         elif response is not None:
             # any other answer, a 491 or 500 too, comes from a peer that still has the dialog
             timers.take_grant(dialog, response, now)
+            if status == 422 and timers.take_minimum(dialog, response):
+                self.refresh(dialog, now)
+                return
             if status >= 300 and response.cseq_method == "UPDATE":
                 dialog.refresh_at = now + REFRESH_AGAIN  # its own timer still runs
                 dialog.peer_allows_update = status not in (405, 501)

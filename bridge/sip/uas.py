@@ -285,7 +285,8 @@ def unserved_content(request: Request) -> Refusal | None:
         return None
     coding = request.headers.get("Content-Encoding", "identity").lower()
     is_read = request.content_type in BODIES or is_multipart(request.content_type)
-    if request.body and (not is_read or coding != "identity"):
+    is_optional = "handling=optional" in request.headers.get("Content-Disposition").lower().replace(" ", "")
+    if request.body and (not is_read or coding != "identity") and not is_optional:  # RFC 3261 20.11
         return Refusal(415, [("Accept", ", ".join(BODIES)), ("Accept-Encoding", "identity")])
     accepted = [value.partition(";")[0].strip().lower() for value in request.headers.values("Accept")]
     if accepted and not any(value in ("application/sdp", "application/*", "*/*") for value in accepted):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 TIMEOUT = 5.0  # s; a loaded machine
 
@@ -65,20 +66,28 @@ class RawCall:
             f"m=audio {port} RTP/AVP {payload_type}\r\na={direction}\r\n"
         )
 
-    def send(self, method: str, *, body: str = "", cseq: int | None = None, branch: str = "", to_tag: str = "") -> None:
+    def send(
+        self, method: str, *, body: str = "", cseq: int | None = None, branch: str = "", to_tag: str = "",
+        headers: Sequence[str] = (), kind: str = "application/sdp", uri: str = "",
+    ) -> None:  # fmt: skip
         number = self.cseq if cseq is None else cseq
         local = self.sock.getsockname()
         tag = to_tag or self.to_tag
         lines = [
-            f"{method} sip:flow@127.0.0.1:{self.port} SIP/2.0",
+            f"{method} {uri or f'sip:flow@127.0.0.1:{self.port}'} SIP/2.0",
             f"Via: SIP/2.0/UDP 127.0.0.1:{local[1]};branch=z9hG4bK{branch or f'{self.from_tag}{method}{number}'};rport",
             "Max-Forwards: 70",
             f"From: <sip:raw@127.0.0.1>;tag={self.from_tag}",
             "To: <sip:flow@127.0.0.1>" + (f";tag={tag}" if tag else ""),
             f"Call-ID: {self.call_id}",
             f"CSeq: {number} {method}",
-            f"Contact: <sip:raw@127.0.0.1:{local[1]}>",
-            *(["Content-Type: application/sdp"] if body else []),
+            *(
+                []
+                if any(line.startswith(("Contact", "m:")) for line in headers)
+                else [f"Contact: <sip:raw@127.0.0.1:{local[1]}>"]
+            ),
+            *headers,
+            *([f"Content-Type: {kind}"] if body else []),
             f"Content-Length: {len(body.encode())}",
         ]
         self.sock.send(("\r\n".join(lines) + "\r\n\r\n" + body).encode())
@@ -92,7 +101,7 @@ class RawCall:
                 if method in answer.headers["cseq"]:
                     return answer
 
-    def invite(self, body: str | None = None, **changes: str) -> Answer:
+    def invite(self, body: str | None = None, **changes: Any) -> Answer:
         """INVITE or re-INVITE, and its ACK."""
         self.send("INVITE", body=self.sdp() if body is None else body, **changes)
         answer = self.final()

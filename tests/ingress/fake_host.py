@@ -34,6 +34,8 @@ class FakeLeg:
 
     def speaker_changed(self, *, role: str, participant: str, now: float) -> None: ...
 
+    def key_pressed(self, digit: str, *, duration_ms: int, now: float) -> None: ...
+
     def push_pcm(self, samples: NDArray[np.int16], *, start: float, now: float) -> None:
         assert samples.dtype == np.int16
         self.pieces.append((start, samples))

@@ -28,6 +28,7 @@ class FakeLeg:
     media: list[MediaOffer] = field(default_factory=list)
     speakers: list[tuple[str, str]] = field(default_factory=list)
     sent: list[bool] = field(default_factory=list)
+    keys: list[tuple[str, int]] = field(default_factory=list)
     is_over: bool = False
 
     @property
@@ -48,6 +49,9 @@ class FakeLeg:
 
     def speaker_changed(self, *, role: str, participant: str, now: float) -> None:
         self.speakers.append((role, participant))
+
+    def key_pressed(self, digit: str, *, duration_ms: int, now: float) -> None:
+        self.keys.append((digit, duration_ms))
 
     def sends(self, on: bool) -> None:
         self.sent.append(on)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from bridge.config import TrunkSettings
 from bridge.errors import CapacityError, SdpError
 from bridge.ingress.contract import LegOffer
 from bridge.ingress.sip_call import SipCall
@@ -160,3 +161,72 @@ def test_an_offerless_reinvite_answered_sendonly_in_a_call_that_was_not_is_hold(
     call.reoffered(request(b"", cseq=2), 2.0)
     assert call.answered_by_ack(request(sdp(f"{AUDIO}\r\na=sendonly", version=2), method="ACK", cseq=2), 3.0)
     assert made.legs[0].on_hold
+
+
+def test_a_plain_call_that_goes_on_to_another_m_line_keeps_its_leg() -> None:
+    """RFC 3264 section 8.2: the first is not used any more, one was added in the same offer."""
+    call, made, _ = opened(sdp(AUDIO))
+    moved = sdp("m=audio 0 RTP/AVP 0", "m=audio 7002 RTP/AVP 8", version=2, address="192.0.2.5")
+    body = call.reoffered(request(moved, cseq=2), 1.0)
+    assert body is not None
+    assert [media.port for media in sdp_model.parse(body.content).media] == [0, 20000]
+    (leg,) = made.legs
+    assert not leg.on_hold
+    assert (leg.media[-1].remote, leg.media[-1].formats[0].codec.name) == (("192.0.2.5", 7002), "PCMA")
+    back = sdp(AUDIO, "m=audio 0 RTP/AVP 8", version=3)
+    body = call.reoffered(request(back, cseq=3), 2.0)
+    assert body is not None
+    assert [media.port for media in sdp_model.parse(body.content).media] == [20000, 0]
+    assert leg.media[-1].remote == ("127.0.0.1", 4000)
+
+
+def test_our_offer_within_a_call_has_every_codec_again_and_rejected_lines_of_their_kind() -> None:
+    """CUCM asks for one when it connects music on hold, which may have another codec (RFC 6337 section 5.2.5)."""
+    call, made, _ = opened(sdp("m=image 4002 udptl t38", "m=audio 4000 RTP/AVP 18"))
+    body = call.reoffered(request(b"", cseq=2), 1.0)
+    assert body is not None
+    image, audio = sdp_model.parse(body.content).media
+    assert (image.kind, image.port, image.proto, image.formats) == ("image", 0, "udptl", ["t38"])
+    names = [item.name for item in audio.audio_formats()]
+    assert names[0] == "G729"
+    assert {"PCMU", "PCMA", "G722", "TELEPHONE-EVENT"} < set(names)
+    assert len({item.payload_type for item in audio.audio_formats()}) == len(names)
+    ack = sdp("m=image 0 udptl t38", "m=audio 7000 RTP/AVP 0", version=2)
+    assert call.answered_by_ack(request(ack, method="ACK", cseq=2), 2.0)
+    assert made.legs[0].media[-1].formats[0].codec.name == "PCMU"
+
+
+def test_keys_under_a_plain_profile_are_taken_only_where_plain_rtp_would_be_refused() -> None:
+    """RFC 8643: an offer of both."""
+    both = sdp("m=audio 4000 RTP/AVP 0\r\na=crypto:2 AES_CM_128_HMAC_SHA1_80 inline:" + "A" * 40)
+    _, made, answer = opened(both)
+    assert (media_of(answer).crypto, made.legs[0].offer.media.srtp) == ([], None)
+    host = FakeHost()
+    host.trunk_settings = TrunkSettings(srtp="required")
+    call = SipCall("d1", request(both), FLOW, settings(), hang_up=lambda dialog: None)  # type: ignore[arg-type]
+    answered = media_of(call.open(host, 0.0))  # type: ignore[arg-type]
+    assert answered.proto == "RTP/AVP"
+    assert answered.crypto[0].startswith("2 AES_CM_128_HMAC_SHA1_80 inline:")
+    assert host.calls[0].legs[0].offer.media.srtp.key_and_salt == bytes(30)
+
+
+def test_a_crypto_line_with_what_we_do_not_serve_is_passed_over_for_the_next() -> None:
+    key = "AES_CM_128_HMAC_SHA1_80 inline:" + "A" * 40
+    lines = [f"a=crypto:1 {key} KDR=4", f"a=crypto:2 {key} UNENCRYPTED_SRTP", f"a=crypto:3 {key}|2^20|1:4"]
+    _, made, answer = opened(sdp("\r\n".join(["m=audio 4000 RTP/SAVP 0", *lines])))
+    assert media_of(answer).crypto[0].startswith("3 AES_CM_128_HMAC_SHA1_80 inline:")
+    assert made.legs[0].offer.media.srtp.mki == b"\0\0\0\1"
+
+
+def test_g722_that_states_another_clock_is_answered_as_it_was_offered() -> None:
+    _, made, answer = opened(sdp("m=audio 4000 RTP/AVP 96\r\na=rtpmap:96 G722/16000"))
+    (item,) = media_of(answer).audio_formats()
+    assert (item.payload_type, item.name, item.clock_hz) == (96, "G722", 16000)
+    assert made.legs[0].offer.media.formats[0].codec.sample_rate_hz == 16000
+
+
+def test_a_key_that_is_told_by_info_is_the_first_legs() -> None:
+    call, made, _ = opened(sdp(AUDIO))
+    for kind, body in (("application/dtmf-relay", b"Signal=#\r\nDuration=120"), ("text/plain", b"5")):
+        call.informed(any_request(body, method="INFO", content_type=kind, require=""), 1.0)
+    assert made.legs[0].keys == [("#", 120)]

@@ -308,3 +308,47 @@ def test_a_client_that_said_all_and_a_plain_call_are_not_asked() -> None:
     assert not call.wants_snapshot(1.0)
     plain = request(offer(stream(1)).encode(), content_type=SDP_TYPE, require="")
     assert not SipCall("d", plain, FLOW, settings(), hang_up=lambda dialog: None).wants_snapshot(1.0)  # type: ignore[arg-type]
+
+
+def test_streams_without_labels_are_those_of_the_document_in_its_order() -> None:
+    bare = "\r\n".join(["m=audio 4002 RTP/AVP 0", "a=sendonly"])
+    _, made, answer = opened(multipart((SDP_TYPE, offer(bare, bare)), (METADATA_TYPE, BOTH)))
+    assert [leg.offer.participant for leg in made.legs] == ["sip:ann@x", "sip:bob@x"]
+    assert [media.label for media in answer.media] == ["", ""]
+
+
+def test_a_label_that_goes_on_on_another_m_line_is_the_same_leg() -> None:
+    call, made, _ = two_streams()
+    removed = offer(stream(1), stream(2, port=0), version=2)
+    call.reoffered(request(removed.encode(), content_type=SDP_TYPE, cseq=2), 1.0)
+    assert made.legs[1].on_hold
+    again = offer(stream(1), stream(2, port=0), stream(2, port=5000), version=3)
+    body = call.reoffered(request(again.encode(), content_type=SDP_TYPE, cseq=3), 2.0)
+    assert len(made.legs) == 2
+    assert not made.legs[1].on_hold
+    assert made.legs[1].media[-1].remote == ("192.0.2.8", 5000)
+    assert [media.port for media in sdp_model.parse(body.content).media] == [20000, 0, 20002]
+    ours = call.reoffered(request(b"", cseq=4), 3.0)  # what was removed is not offered by us (RFC 7866 section 7.2)
+    assert [media.port for media in sdp_model.parse(ours.content).media] == [20000, 0, 20002]
+
+
+def test_another_label_in_a_slot_that_was_given_up_is_another_speaker() -> None:
+    call, made, _ = two_streams()
+    third = metadata(("ann", ["s1"], []), ("cid", ["s3"], []), labels=(1, 3))
+    for version, second in ((2, stream(2, port=0)), (3, stream(3))):
+        parts = [(SDP_TYPE, offer(stream(1), second, version=version)), (METADATA_TYPE, third)][: version - 1]
+        call.reoffered(request(multipart(*parts), cseq=version), float(version))
+    assert len(made.legs) == 2
+    assert made.legs[1].speakers[-1][1] == "sip:cid@x"
+
+
+def test_metadata_in_info_and_in_an_ack_is_taken() -> None:
+    call, made, _ = two_streams()
+    other = metadata(("ann", ["s1"], ["s2"]), ("cid", ["s2"], ["s1"]))
+    call.informed(request(other.encode(), method="INFO", content_type=METADATA_TYPE, cseq=2), 1.0)
+    assert made.legs[1].speakers == [("agent", "sip:cid@x")]
+    call.reoffered(request(b"", cseq=3), 2.0)
+    last = metadata(("ann", ["s1"], ["s2"]), ("dan", ["s2"], ["s1"]))
+    body = multipart((SDP_TYPE, offer(stream(1), stream(2), version=2)), (METADATA_TYPE, last))
+    assert call.answered_by_ack(request(body, method="ACK", cseq=3), 3.0)
+    assert made.legs[1].speakers[-1] == ("agent", "sip:dan@x")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bridge.config import GateSettings, RtpSettings
-from bridge.media.outputs import Failure
+from bridge.media.outputs import Failure, TelephoneEvent
 from bridge.media.plane import Plane
 from bridge.model import AudioFormat
 from bridge.rtp.frames import PayloadType
@@ -37,3 +37,20 @@ def test_the_other_law_in_mid_stream_is_heard_as_the_first_was(first: int) -> No
 @pytest.mark.parametrize("codec", CODECS.values(), ids=CODECS)
 def test_every_codec_can_be_looked_up_by(codec: object) -> None:
     assert {codec: 1}[codec] == 1
+
+
+def test_a_number_that_meant_audio_and_now_means_key_presses_is_not_heard_as_audio() -> None:
+    """RFC 3264 section 8.3.2 forbids it; who maps payload types anew with each offer does it all the same."""
+    plane = Plane(capacity=2, chunk_ms=100, rtp=RtpSettings())
+    row = plane.open_leg(AudioFormat("mulaw", 8000), GateSettings(mode="off"), 0.0, told=[]).row
+    for types, event in (({0: TYPES[0], 101: TYPES[8]}, 96), ({0: TYPES[0]}, 101)):
+        plane.incoming.receive_rtp(row, types, event=event, comfort=frozenset(), remote=None, srtp=None)
+    sender, sent = Sender(), []
+    for n in range(50):
+        sender.payload_type, sender.units = (101, 4) if 20 <= n < 30 else (0, 160)
+        sent.append((10.0 + (n + 1) * 0.02, sender.packet()))
+        sender.timestamp = 0xFFFF_F000 + (n + 1) * 160 & 0xFFFF_FFFF
+    out = deliver(plane, row, sent, until=11.3)
+    assert sum(isinstance(output, TelephoneEvent) for output in out) == 10
+    plane.close_leg(row, 11.4)
+    assert plane.books(row).received_s == pytest.approx(40 * 0.02)

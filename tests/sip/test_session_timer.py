@@ -150,3 +150,22 @@ def test_without_update_the_refresh_is_a_reinvite_that_changes_nothing() -> None
     assert net.lines("right", "OPTIONS") == []
     assert len(answer) == seen  # nobody above is bothered
     assert net.seen("left", Ended) == []
+
+
+@pytest.mark.parametrize("has_update", [True, False])
+def test_a_refresh_that_is_too_short_for_somebody_on_the_way_comes_again_with_their_minimum(has_update: bool) -> None:
+    """RFC 4028 section 7.4: 422 with Min-SE."""
+    net = called(session_expires=600)
+    next(iter(net.right._core.dialogs.values())).peer_allows_update = has_update
+    method = "UPDATE" if has_update else "INVITE"
+    net.run_until(399)
+    net.drop = lambda side, line: side == "right"
+    net.run_until(400.1)
+    refresh = parse(net.wire[-1][2])
+    head = "".join(f"{name}: {refresh.headers.get(name)}\r\n" for name in ("Via", "From", "To", "Call-ID", "CSeq"))
+    too_small = f"SIP/2.0 422 Session Interval Too Small\r\n{head}Min-SE: 1800\r\nContent-Length: 0\r\n\r\n"
+    net.right.receive(too_small.encode(), net.back, net.now)
+    net.right.receive(too_small.encode(), net.back, net.now)
+    net.run_until(400.2)
+    again = [parse(data) for at, _, data in net.wire if at > 400 and data.startswith(method.encode())]
+    assert [message.headers.get("Session-Expires") for message in again] == ["1800;refresher=uac"]

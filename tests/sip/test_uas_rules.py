@@ -216,3 +216,13 @@ def test_an_impossible_phase_change_is_our_own_bug() -> None:
     dialog = next(iter(net.right._core.dialogs.values()))
     with pytest.raises(ValueError, match="ESTABLISHED to CALLING"):
         dialog.move(Phase.CALLING)
+
+
+def test_a_foreign_body_that_may_be_left_is_left() -> None:
+    """RFC 3261 section 20.11: an SBC's ISUP or location beside what we know."""
+    net, _ = connected()
+    extra = "Content-Type: application/isup\r\nContent-Disposition: signal; handling=%s\r\n"
+    for n, (handling, status) in enumerate((("required", 415), ("optional", 200)), start=5):
+        response = within(net, "UPDATE", cseq=n, extra=extra % handling, body="x")
+        assert response is not None
+        assert response.status == status
