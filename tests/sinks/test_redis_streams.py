@@ -242,7 +242,7 @@ async def test_without_the_replica_that_there_was_nothing_counts_as_safe_for_a_w
             await sink.write(0, [part("a", 2, 2)])
             async with asyncio.timeout(10):
                 while not (await sink.tend(0)).is_durable:
-                    await asyncio.sleep(0.01)
+                    pass
             replica.kill()
             await sink.tend(0)
             assert not (await sink.write(0, [part("a", 3, 3)])).is_durable
