@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from bridge.clock import unix_offset
 from bridge.errors import CapacityError
 from bridge.media.arrivals import DATAGRAM_BYTES, Arrivals
 
@@ -52,7 +53,7 @@ def _plain(source: tuple[str, int]) -> tuple[str, int]:
 
 def _discard(sock: socket.socket, before: float) -> None:
     """What the kernel got before that time (monotonic), or did not stamp: reports that nobody misses."""
-    offset = time.time_ns() / 1e9 - time.monotonic()
+    offset = unix_offset()
     for _ in range(MOST_WAITING):
         try:
             _, ancillary, _, _ = sock.recvmsg(1, ANCILLARY_BYTES, socket.MSG_PEEK)
@@ -146,7 +147,7 @@ class MediaSockets:
         """What had arrived when this began, at most one datagram per socket and batch, at most `passes` batches; the
         rest waits in the kernel. A batch is valid until the next one is asked for: its buffer is used again."""
         began = time.monotonic()
-        offset = time.time_ns() / 1e9 - began
+        offset = unix_offset()
         for _ in range(passes):
             ready = self._epoll.poll(0, EPOLL_EVENTS)
             if not ready:

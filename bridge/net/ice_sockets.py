@@ -10,6 +10,7 @@ import socket
 import time
 from collections.abc import Callable, Sequence
 
+from bridge.clock import unix_offset
 from bridge.errors import CapacityError
 from bridge.net.datagrams import ANCILLARY_BYTES, RECEIVE_BUFFER_BYTES, SO_TIMESTAMPNS, TIMESPEC
 
@@ -76,7 +77,7 @@ class IceSockets:
     def read(self) -> None:
         """Everything that has arrived, at most `PASSES` datagrams of each socket: one of each in turn, which spares
         every socket the further call that would only say it is empty."""
-        offset = time.time_ns() / 1e9 - time.monotonic()
+        offset = unix_offset()
         for _ in range(PASSES):
             ready = self._epoll.poll(0, EPOLL_EVENTS)
             if not ready:

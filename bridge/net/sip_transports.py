@@ -204,12 +204,15 @@ class SipDriver:
 
     def _drain(self) -> None:
         loop = asyncio.get_running_loop()
+        now = loop.time()
         while True:
             # events first: an answer made on the spot then leaves in the same round
             events = self._endpoint.take_events()
             for event in events:
-                self._on_event(event, loop.time())
+                self._on_event(event, now)
             outgoing = self._endpoint.take_outgoing()
+            # Before they leave: whom they wake may run first, and a call's time 0 is the moment of its 200
+            now = loop.time()
             for message in outgoing:
                 self._send(message)
             if not events and not outgoing:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 from bridge.net import sip_sockets, sip_transports
 from bridge.net.sip_transports import SipDriver, parse_listen
 from bridge.sip.endpoint import Endpoint, Identity
-from bridge.sip.events import Event
+from bridge.sip.events import Accepted, Event, Flow, IncomingCall
 from tests.sip.network import tokens
 
 OPTIONS = (
@@ -245,3 +246,50 @@ async def test_a_peer_of_tls_is_not_spoken_to_in_the_clear() -> None:
     async with listening() as driver:
         with pytest.raises(OSError, match="TLS"):
             await driver.connect("tls", "127.0.0.1", driver.bound[0].port)
+
+
+INVITE = (
+    b"INVITE sip:a@127.0.0.1 SIP/2.0\r\nVia: SIP/2.0/UDP 127.0.0.1:%d;branch=z9hG4bKi;rport\r\nMax-Forwards: 70\r\n"
+    b"From: <sip:a@b>;tag=1\r\nTo: <sip:a@127.0.0.1>\r\nCall-ID: i\r\nCSeq: 1 INVITE\r\n"
+    b"Contact: <sip:a@127.0.0.1:%d>\r\nContent-Length: 0\r\n\r\n"
+)
+
+
+class Preempted(SipDriver):
+    """Whom a 200 wakes runs for a while before the sender goes on, as on a busy machine."""
+
+    answered_at = 0.0
+
+    def _send_datagram(self, data: bytes, flow: Flow) -> None:
+        if data.startswith(b"SIP/2.0 200"):
+            self.answered_at = self.answered_at or time.monotonic()
+            time.sleep(0.05)
+        super()._send_datagram(data, flow)
+
+
+async def test_a_call_is_accepted_when_its_200_leaves_even_where_sending_takes_long() -> None:
+    accepted: list[float] = []
+    told = asyncio.Event()
+
+    def take(event: Event, now: float) -> None:
+        if isinstance(event, IncomingCall):
+            endpoint.accept(event.dialog, None, now)
+        elif isinstance(event, Accepted):
+            accepted.append(now)
+            told.set()
+
+    endpoint = Endpoint(Identity(), make_token=tokens("t"))
+    driver = Preempted(endpoint, take)
+    await driver.open(("udp:127.0.0.1:0",))
+    transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(
+        asyncio.DatagramProtocol, remote_addr=("127.0.0.1", driver.bound[0].port)
+    )
+    port = transport.get_extra_info("sockname")[1]
+    try:
+        transport.sendto(INVITE % (port, port))
+        async with asyncio.timeout(5):
+            await told.wait()
+        assert abs(accepted[0] - driver.answered_at) < 0.02
+    finally:
+        transport.close()
+        await driver.close()
