@@ -8,6 +8,8 @@ from rtpcodecs.telephone_event import parse
 
 SILENT_AFTER = 0.2  # s without a packet of an event, which come every 20 to 50 ms: its three end packets were lost
 
+LONGEST = 0xFFFF  # timestamp units of one segment
+
 
 class Key(NamedTuple):
     """One key press."""
@@ -25,6 +27,8 @@ class KeyPresses:
         self._timestamp = -1
         self._is_told = True
         self._key = Key("", 0)
+        self._before_ms = 0
+        "Of the segments before, in a press that is longer than an event can say (section 2.5.1.3)."
         self._last_at = 0.0
 
     def packet(self, payload: bytes, timestamp: int, *, clock_hz: int, now: float) -> list[Key]:
@@ -33,12 +37,18 @@ class KeyPresses:
             event = parse(payload)
         except ValueError:
             return []
-        if self._is_by_info or not event.digit:
+        if self._is_by_info or not event.digit or not event.duration:  # of no duration: section 2.3.5
             return []
         self._is_by_info = False
-        ended = [] if timestamp == self._timestamp else self._end()
+        ended: list[Key] = []
         if timestamp != self._timestamp:
-            self._timestamp, self._is_told, self._key = timestamp, False, Key("", 0)
+            is_segment = (timestamp - self._timestamp) & 0xFFFFFFFF == LONGEST and event.digit == self._key.digit
+            if is_segment and not self._is_told:
+                self._before_ms += LONGEST * 1000 // clock_hz
+            else:
+                ended = self._end()
+                self._is_told, self._before_ms = False, 0
+            self._timestamp, self._key = timestamp, Key("", 0)
         if (
             not self._is_told and event.duration >= self._key.duration_ms * clock_hz // 1000
         ):  # reordered ones are shorter
@@ -59,4 +69,4 @@ class KeyPresses:
         if self._is_told:
             return []
         self._is_told = True
-        return [self._key]
+        return [Key(self._key.digit, self._before_ms + self._key.duration_ms)]

@@ -264,6 +264,8 @@ def _request_problem(request: Request) -> tuple[int, str] | None:
         return 400 if request.method in KNOWN_METHODS else 501, "CSeq method does not match"
     if not re.fullmatch(r"\d{1,10}", max_forwards) or int(max_forwards) > 255:
         return 400, "Max-Forwards out of range"
+    if request.method != "REGISTER" and "*" in request.headers.values("Contact"):
+        return 400, "Malformed Contact: only REGISTER has *"  # RFC 3261 10.2.2
     expires = request.headers.get("Expires", "0")
     if expires.isdigit() and int(expires[:11]) >= 2**32:
         return 400, "Expires out of range"

@@ -118,6 +118,7 @@ class Uas:
         transaction = core.add_server(server_key(request), request, flow)
         dialog.pending = PendingRequest(request, transaction)
         core.add_dialog(dialog)
+        core.by_key[dialog.key] = dialog  # also of an RFC 2543 peer, whose From has no tag (RFC 3261 12.1.1)
         self._try_later(dialog, request, transaction, now)
         core.events.append(IncomingCall(dialog.id, request, flow))
 

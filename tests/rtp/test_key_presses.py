@@ -57,6 +57,23 @@ def test_an_end_that_comes_late_is_no_second_press() -> None:
     assert told(KeyPresses(), late) == [Key("7", 80)]
 
 
+def test_a_press_of_many_seconds_is_one_though_it_takes_several_events() -> None:
+    """Section 2.5.1.3: the next segment begins where the first could count no further."""
+    packets = []
+    for k in range(1, 601):
+        units = k * 160
+        segment, rest = divmod(units - 1, 0xFFFF)
+        event = TelephoneEvent(3, k == 600, -10, rest + 1)
+        packets.append((k * 0.02, 1000 + segment * 0xFFFF, event.build()))
+    ((digit, duration_ms),) = told(KeyPresses(), packets)
+    assert digit == "3"
+    assert duration_ms == pytest.approx(12_000, abs=2)
+
+
+def test_an_event_of_no_duration_is_none() -> None:
+    assert told(KeyPresses(), [(1.0, 5, TelephoneEvent(3, True, -10, 0).build())]) == []
+
+
 def test_info_and_packets_of_one_press_are_one() -> None:
     by_packets, by_info = KeyPresses(), KeyPresses()
     assert told(by_packets, press("1", 1.0, 0.1)) == [Key("1", 100)]

@@ -226,3 +226,39 @@ def test_a_foreign_body_that_may_be_left_is_left() -> None:
         response = within(net, "UPDATE", cseq=n, extra=extra % handling, body="x")
         assert response is not None
         assert response.status == status
+
+
+def test_a_caller_of_rfc_2543_whose_from_has_no_tag_is_served_to_the_end() -> None:
+    net = Network()
+    net.on_right = lambda event: (
+        net.right.accept(event.dialog, Body(SDP), net.now) if isinstance(event, IncomingCall) else None
+    )
+
+    def say(method: str, cseq: int, to: str) -> list[bytes]:
+        head = (
+            f"{method} sip:b@192.0.2.2 SIP/2.0\r\nVia: SIP/2.0/UDP 192.0.2.1:5060\r\nFrom: <sip:a@192.0.2.1>\r\n"
+            f"To: {to}\r\nCall-ID: old\r\nCSeq: {cseq} {method}\r\n"
+        )
+        body = f"Content-Type: application/sdp\r\n\r\n{SDP.decode()}" if method == "INVITE" else "\r\n"
+        net.right.receive((head + body).encode(), net.back, net.now)
+        for event in net.right.take_events():
+            net.events["right"].append(event)
+            net.on_right(event)
+        return [sent.data for sent in net.right.take_outgoing()]
+
+    answer = parse(say("INVITE", 1, "<sip:b@192.0.2.2>")[-1])
+    to = answer.headers.get("To")
+    say("ACK", 1, to)
+    net.right.handle_timer(net.now + 1.0)
+    assert net.right.take_outgoing() == []  # the 200 is not repeated
+    (bye,) = say("BYE", 2, to)
+    assert bye.startswith(b"SIP/2.0 200")
+    assert net.right.n_dialogs == 0
+    assert not net.right._core.by_key
+
+
+def test_a_contact_of_everything_is_no_contact() -> None:
+    net, _ = connected()
+    response = within(net, "UPDATE", extra="Contact: *\r\n")
+    assert response is not None
+    assert response.status == 400
