@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -32,6 +33,7 @@ BETWEEN = 3.8
 pytestmark = [pytest.mark.skipif(not is_installed(), reason="redis-server is not installed"), pytest.mark.timeout(120)]
 Script = Callable[[Stranger], None]
 SCRIPTS: dict[str, Script] = {}
+RECORDED = "a recording of two legs that come and move"
 
 
 def script(name: str) -> Callable[[Script], Script]:
@@ -212,6 +214,53 @@ def another_line(s: Stranger) -> None:
     s.play(s.voice.says(BETWEEN, SECONDS, codec="G722", pt=9))
 
 
+SRC = ("Require: siprec", "Contact: <sip:src@127.0.0.1>;+sip.src")
+METADATA = """<recording xmlns="urn:ietf:params:xml:ns:recording:1">
+<datamode>complete</datamode><session session_id="s"/>
+<participant participant_id="a"><nameID aor="sip:ann@x"><name>Ann</name></nameID></participant>
+<participant participant_id="b"><nameID aor="sip:bob@x"><name>Bob</name></nameID></participant>
+<stream stream_id="t1" session_id="s"><label>1</label></stream>
+<stream stream_id="t2" session_id="s"><label>2</label></stream>
+<participantstreamassoc participant_id="a"><send>t1</send><recv>t2</recv></participantstreamassoc>
+<participantstreamassoc participant_id="b"><send>t2</send><recv>t1</recv></participantstreamassoc>
+<!--{}--></recording>"""
+
+
+def with_metadata(sdp: str, metadata: str) -> dict[str, Any]:
+    """Body and its type."""
+    parts = (("application/sdp", sdp), ("application/rs-metadata+xml", metadata))
+    text = "".join(f"--b\r\nContent-Type: {kind}\r\n\r\n{content}\r\n" for kind, content in parts)
+    return {"body": text + "--b--\r\n", "kind": "multipart/mixed;boundary=b", "headers": SRC}
+
+
+@script(RECORDED)
+def recorded(s: Stranger) -> None:
+    """One leg with 55 kB of metadata over UDP, the second later, an offer of ours, the second on another m-line."""
+    first = ("m=audio PORT RTP/AVP 0", "a=label:1", "a=sendonly")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+        other.bind(("127.0.0.1", 0))
+        port = other.getsockname()[1]
+        second = (f"m=audio {port} RTP/AVP 8", "a=label:2", "a=sendonly")
+        s.offer(**with_metadata(s.sdp(*first), METADATA.format("x" * 55_000)))
+        s.play(s.voice.says(0, 0.3))
+        answer = s.offer(*first, *second, headers=SRC)
+        agent = Voice(s.voice.samples, 78)
+        ports = [int(line.split()[1]) for line in answer.body.splitlines() if line.startswith("m=audio")]
+
+        def both(start: float, end: float) -> None:
+            streams = s.voice.says(start, end), agent.says(start, end, codec="PCMA", pt=8)
+            s.play(*streams, to=[("127.0.0.1", port) for port in ports])
+
+        both(0.3, 3.8)
+        s.asked_for_offer(lambda answer: s.sdp(*first, *second))
+        both(3.8, 4.0)
+        gone = ("m=audio 0 RTP/AVP 8", "a=label:2")
+        answer = s.offer(*first, *gone, *second, headers=SRC)
+        told = [int(line.split()[1]) for line in answer.body.splitlines() if line.startswith("m=audio")]
+        assert told == [ports[0], 0, ports[1]]
+        both(4.0, SECONDS)
+
+
 DIGITS = {
     "payload types that mean something else after each offer",
     "opus with key presses by its own clock",
@@ -227,8 +276,8 @@ class Told:
     began: float
     "Call time at which its stream began, as far as the caller can know."
 
-    def words(self) -> list[tuple[str, float, float]]:
-        finals = [e for e in self.events if e.type == "transcript.final"]
+    def words(self, role: str = "caller") -> list[tuple[str, float, float]]:
+        finals = [e for e in self.events if e.type == "transcript.final" and e.role == role]
         return [(str(w[0]).lower().strip(".,;:!?"), w[1], w[2]) for e in finals for w in e.data["words"]]
 
 
@@ -278,12 +327,12 @@ def _spend(made: Evening, running: Running) -> Evening:
     return made
 
 
-@pytest.mark.parametrize("name", SCRIPTS)
-def test_every_word_stands_in_its_place_and_no_other(evening: Evening, name: str) -> None:
+@pytest.mark.parametrize(("name", "role"), [*((name, "caller") for name in SCRIPTS), (RECORDED, "agent")])
+def test_every_word_stands_in_its_place_and_no_other(evening: Evening, name: str, role: str) -> None:
     if name in evening.failures:
         raise evening.failures[name]
     told, truth = evening.told[name], SAID.words()
-    heard = told.words()
+    heard = told.words(role)
     assert [word for word, _, _ in heard] == [w.text.lower().strip(".,;:!?") for w in truth]
     off = [
         error - told.began
@@ -301,6 +350,15 @@ def test_every_key_is_told_once(evening: Evening, name: str) -> None:
     pressed = [e.data for e in evening.told[name].events if e.type == "dtmf"]
     assert [key["digit"] for key in pressed] == ["1", "2"]
     assert all(60 <= key["duration_ms"] <= 100 for key in pressed)
+
+
+def test_who_speaks_is_known_from_the_first_document_on(evening: Evening) -> None:
+    events = evening.told[RECORDED].events
+    (caller,) = events[0].data["legs"]
+    assert (caller["role"], caller["participant"]) == ("caller", "Ann")
+    added = [(e.role, e.data["participant"]) for e in events if e.type == "leg.started"]
+    assert ("agent", "Bob") in added
+    assert set(events[-1].data["legs"]) == {"leg1", "leg2"}
 
 
 def test_nothing_went_wrong_in_the_service_meanwhile(evening: Evening) -> None:
