@@ -5,15 +5,15 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 import structlog
 
 from bridge.config import Settings, TrunkSettings
 from bridge.errors import CapacityError, SdpError
 from bridge.ingress import siprec
-from bridge.ingress.contract import CallOffer, Host, IngressCall, IngressLeg, LegOffer
-from bridge.ingress.sip_media import Stream, our_offer, take, widened
+from bridge.ingress.contract import CallOffer, Host, IngressCall, LegOffer
+from bridge.ingress.sip_lines import MAX_LEGS, Line, is_sendonly, keep_few, move_legs
+from bridge.ingress.sip_media import our_offer, take, widened
 from bridge.ingress.siprec import Party, Recording
 from bridge.sip import dtmf, multipart, sdp
 from bridge.sip.answer import SEND, LocalDescription, LocalStream, answer_direction
@@ -28,21 +28,6 @@ log = structlog.get_logger()
 FORK_ID = "cisco_refci"
 "Correlation by which the second INVITE of a forked call finds the first."
 SNAPSHOT_EVERY = 60.0  # s; a client that cannot send its metadata is not asked all the time
-MAX_LEGS = 8
-"Audio m-lines taken of one recording session."
-
-
-@dataclass(slots=True)
-class Line:
-    """One m-line of ours. Without a leg it is rejected."""
-
-    stream: Stream | None = None
-    leg: IngressLeg | None = None
-    media: Media | None = None
-    "As the peer described it last."
-    party: Party = field(default_factory=Party)
-    moved_from: Line | None = None
-    "The m-line whose leg this one has taken over."
 
 
 class SipCall:
@@ -99,9 +84,9 @@ class SipCall:
             self._lines = [Line(offer, party=self._party(None, 0))]
         else:
             self._version = description.version
-            self._began_sendonly = _is_sendonly(description)
+            self._began_sendonly = is_sendonly(description)
             self._lines = [self._line(media, n) for n, media in enumerate(description.media)]
-            self._keep_few()
+            keep_few(self._lines, MAX_LEGS if self.is_recording else 1)
         taken = [line for line in self._lines if line.stream is not None]
         if not taken:
             raise SdpError("no audio stream that we can take")
@@ -134,16 +119,6 @@ class SipCall:
                 keeps_label=self.is_recording,
             )
         return Line(stream, before.leg if before else None, media, self._party(media, n))
-
-    def _keep_few(self) -> None:
-        """A plain call is one leg; a recording session has a few."""
-        room = MAX_LEGS if self.is_recording else 1
-        for line in self._lines:
-            if line.stream is not None:
-                if room == 0:
-                    line.stream = None
-                else:
-                    room -= 1
 
     def _party(self, media: Media | None, n: int) -> Party:
         if not self.is_recording:
@@ -244,7 +219,7 @@ class SipCall:
         if description is None:
             return False
         if self._version == ("", ""):  # the first that they say of themselves: CUCM's phones only ever send
-            self._began_sendonly = _is_sendonly(description)
+            self._began_sendonly = is_sendonly(description)
         try:
             lines = self._next_lines(description)
         except SdpError:
@@ -302,27 +277,11 @@ class SipCall:
             if line.leg is not None and media.port and line.stream is None:
                 raise SdpError("no codec in common any more")
             lines.append(line)
-        self._move_legs(lines)
+        move_legs(self._lines, lines, by_label=self.is_recording)
         for n, line in enumerate(lines):
             if line.leg is None and (not self.is_recording or n >= MAX_LEGS):
                 line.stream = None
         return lines
-
-    def _move_legs(self, lines: list[Line]) -> None:
-        """A stream that ends on one m-line and begins on another is the same party's: by its label in a recording
-        session, by being the one in a plain call (some PBXs use a new m-line after each transfer)."""
-        ended = [
-            (n, line) for n, line in enumerate(lines) if line.leg is not None and line.media and not line.media.port
-        ]
-        for line in lines:
-            if line.leg is not None or line.stream is None:
-                continue
-            for n, old in ended:
-                before = self._lines[n].media
-                label = before.label if before is not None else ""
-                if old.leg is not None and (not self.is_recording or (label and label == line.stream.label)):
-                    line.leg, line.moved_from, old.leg = old.leg, self._lines[n], None
-                    break
 
     def _apply(self, line: Line, before: Line | None, now: float, *, is_new: bool) -> None:
         """Tells the leg what changed. `is_new`: a new description, so another source may send from now on."""
@@ -367,10 +326,6 @@ class SipCall:
         party = line.party
         if line.leg is not None and party.participant and party.participant != before.participant:
             line.leg.speaker_changed(role=party.role or line.leg.role, participant=party.participant, now=now)
-
-
-def _is_sendonly(description: Description) -> bool:
-    return any(media.direction == "sendonly" for media in description.media)
 
 
 def _description(parts: list[Part]) -> Description | None:

@@ -7,10 +7,11 @@ from collections.abc import Callable, Sequence
 
 from bridge.errors import InvalidState
 from bridge.sip import timers
+from bridge.sip.ack import ack_of_failure, dict_lines
 from bridge.sip.core import Core
 from bridge.sip.dialog import Dialog, OwnInvite, Phase, contact_value, name_addr
 from bridge.sip.events import Answered, Body, EndReason, Flow, Progress, Refused
-from bridge.sip.message import Response, serialise
+from bridge.sip.message import Response
 from bridge.sip.syntax import parse_name_addr, parse_via
 from bridge.sip.transaction import GIVE_UP, ClientTransaction, State
 
@@ -176,7 +177,7 @@ class Uac:
             return
         dialog = self._invites.get(id(transaction))
         if dialog is not None and response.status >= 300 and not transaction.ack:
-            transaction.ack = self._ack_failure(dialog, transaction, response)
+            transaction.ack = ack_of_failure(transaction.request, response)
             transaction.output.append(transaction.ack)
         if transaction.receive(response.status, now):
             if dialog is not None:
@@ -275,21 +276,6 @@ class Uac:
             other, "BYE", now, on_final=lambda *seen: self._core.end(other, EndReason.LOCAL, seen[2], is_told=True)
         )
 
-    def _ack_failure(self, dialog: Dialog, transaction: ClientTransaction, response: Response) -> bytes:
-        """ACK to a non-2xx: the INVITE's own branch and route, the response's To (17.1.1.3)."""
-        lines = dict_lines(transaction.request)
-        start = transaction.request.split(b"\r\n", 1)[0].decode().replace("INVITE ", "ACK ", 1)
-        headers = [
-            ("Via", lines["via"]),
-            *([("Route", lines["route"])] if "route" in lines else []),
-            ("Max-Forwards", "70"),
-            ("From", lines["from"]),
-            ("To", response.headers.get("To")),
-            ("Call-ID", lines["call-id"]),
-            ("CSeq", f"{response.cseq} ACK"),
-        ]
-        return serialise(start, headers)
-
     def _invite_failed(self, dialog: Dialog, status: int, reason: str, response: Response | None, now: float) -> None:
         own, dialog.own_invite = dialog.own_invite, None
         if own is None or dialog.phase in (Phase.ENDING, Phase.ENDED):
@@ -347,13 +333,3 @@ class Uac:
                 dialog.refresh_at = now + REFRESH_AGAIN  # its own timer still runs
                 dialog.peer_allows_update = status not in (405, 501)
             self._core.watch(dialog)
-
-
-def dict_lines(request: bytes) -> dict[str, str]:
-    """Header lines of a message of our own, equal names joined by commas."""
-    lines: dict[str, str] = {}
-    for line in request.partition(b"\r\n\r\n")[0].decode().split("\r\n")[1:]:
-        name, _, value = line.partition(": ")
-        key = name.lower()
-        lines[key] = f"{lines[key]}, {value}" if key in lines else value
-    return lines
