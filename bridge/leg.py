@@ -239,7 +239,11 @@ class Leg:
             srtp=self._srtp,
         )
         self._wiring.reports.media_changed(
-            self._row, _rtcp_target(media), is_muxed=media.rtcp_mux, own_keys=media.srtp_own
+            self._row,
+            _rtcp_target(media),
+            is_muxed=media.rtcp_mux,
+            own_keys=media.srtp_own,
+            clock_hz=media.formats[0].codec.clock_rate_hz,
         )
         self._tell_what_we_send()
 

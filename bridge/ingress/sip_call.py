@@ -198,7 +198,7 @@ class SipCall:
             return None
         stream = widened(line.stream, self.trunk.codecs) if is_offer else line.stream
         local = stream.local(line.leg.local, wanted)
-        line.leg.sends(SEND[local.direction])
+        line.leg.sends(SEND[local.direction] and (is_offer or not line.has_null_address))
         return local
 
     def _wanted(self) -> str:
@@ -227,7 +227,8 @@ class SipCall:
         self._replace_lines(lines, description, now)
         for line in self._lines:
             if line.leg is not None and line.media is not None:
-                line.leg.sends(SEND[answer_direction(line.media.direction, self._wanted())])
+                sends = SEND[answer_direction(line.media.direction, self._wanted())]
+                line.leg.sends(sends and not line.has_null_address)
         return any(line.stream is not None and line.leg is not None for line in self._lines)
 
     def reoffered(self, request: Request, now: float) -> Body | None:

@@ -26,6 +26,11 @@ class Line:
     moved_from: Line | None = None
     "The m-line whose leg this one has taken over."
 
+    @property
+    def has_null_address(self) -> bool:
+        """Nothing is to be sent there, whatever the direction says (RFC 3264 section 8.4)."""
+        return self.media is not None and self.media.is_null_address
+
 
 def keep_few(lines: Sequence[Line], room: int) -> None:
     """Rejects the streams beyond the first `room`."""

@@ -35,6 +35,7 @@ class _Reporter:
     before: Reception = field(default_factory=Reception)
     last_report: LastSenderReport | None = None
     is_open: bool = True
+    clock_hz: int = POSITION_HZ
 
 
 class RtcpReports:
@@ -66,10 +67,18 @@ class RtcpReports:
         heapq.heappush(self._due, (now + report_interval(self._random(), is_first=True), row, reporter))
 
     def media_changed(
-        self, row: int, target: tuple[str, int] | None, *, is_muxed: bool, own_keys: SrtpKeys | None
+        self,
+        row: int,
+        target: tuple[str, int] | None,
+        *,
+        is_muxed: bool,
+        own_keys: SrtpKeys | None,
+        clock_hz: int = POSITION_HZ,
     ) -> None:
-        """After an offer was answered: where reports go, and under which key; None: in the clear."""
+        """After an offer was answered: where reports go, and under which key; None: in the clear. `clock_hz`: of the
+        timestamps that come, in which jitter is told (RFC 3550 section 6.4.1)."""
         reporter = self._reporters[row]
+        reporter.clock_hz = clock_hz
         reporter.is_muxed = is_muxed
         if own_keys != reporter.own_keys:  # the same key goes on with its counters: libsrtp must not start them anew
             reporter.own_keys = own_keys
@@ -137,7 +146,7 @@ class RtcpReports:
             reception = Reception(
                 expected=max(highest - int(lanes.first_sequence[row]) + 1, received), received=received
             )
-            jitter = float(lanes.jitter[row]) * POSITION_HZ
+            jitter = float(lanes.jitter[row]) * reporter.clock_hz
             block = report_block(
                 ssrc,
                 reception,

@@ -59,6 +59,20 @@ def test_a_leg_knows_whether_the_peer_was_told_that_we_send() -> None:
         assert (media_of(body).direction, leg.sent[-1]) == (answered, sends)
 
 
+def test_nothing_is_sent_to_the_null_address_whatever_the_direction_says() -> None:
+    """RFC 3264 section 8.4, and the answer's direction follows the a= line all the same (RFC 6337 section 5.4)."""
+    call, made, _ = opened(sdp(AUDIO))
+    leg = made.legs[0]
+    held = call.reoffered(request(sdp(AUDIO, version=2, address="0.0.0.0"), cseq=2), 1.0)
+    assert (media_of(held).direction, leg.sent[-1], leg.on_hold) == ("sendrecv", False, True)
+    call.reoffered(request(b"", cseq=3), 2.0)
+    ack = request(sdp(AUDIO, version=3, address="0.0.0.0"), method="ACK", cseq=3)
+    assert call.answered_by_ack(ack, 3.0)
+    assert not leg.sent[-1]
+    call.reoffered(request(sdp(AUDIO, version=4), cseq=4), 4.0)
+    assert (leg.sent[-1], leg.on_hold) == (True, False)
+
+
 def test_where_we_offered_the_ack_decides_whether_we_send() -> None:
     call, made, _ = opened(b"")
     assert made.legs[0].sent[-1]

@@ -62,6 +62,13 @@ def report_of(compound: Compound) -> ReceiverReport:
     return first
 
 
+def test_jitter_is_told_in_units_of_the_codecs_clock(house: House) -> None:
+    house.reports.media_changed(1, house.address, is_muxed=False, own_keys=None, clock_hz=48000)
+    house.hear_packets()
+    house.reports.run(102.6)
+    assert report_of(parse_rtcp(house.receive()[0])).reports[0].jitter == 96
+
+
 def test_a_report_says_what_was_lost_across_the_wrap_and_answers_the_sender_report(house: House) -> None:
     house.reports.media_changed(1, house.address, is_muxed=False, own_keys=None)
     house.hear_packets()
