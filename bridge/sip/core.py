@@ -184,6 +184,7 @@ class Core:
     def add_server(self, key: ServerKey, request: Request, flow: Flow) -> ServerTransaction:
         transaction = ServerTransaction(response.response_flow(request, flow), is_invite=request.method == "INVITE")
         transaction.vias = response.via_lines(request, flow)
+        transaction.target = response.response_address(request, flow)
         self.servers[key] = transaction
         merged = merged_key(request)
         if not request.to.tag:

@@ -58,6 +58,7 @@ class Unacknowledged:
 
     data: bytes
     flow: Flow
+    target: tuple[str, int] | None
     cseq: int
     repeat: Backoff
     give_up_at: float
@@ -71,6 +72,7 @@ class Unconfirmed:
 
     data: bytes
     flow: Flow
+    target: tuple[str, int] | None
     rseq: int
     cseq: int
     repeat: Backoff
@@ -170,9 +172,12 @@ class Dialog:
             times.append(self.rings_until)
         return min(times, default=None)
 
-    def await_ack(self, data: bytes, flow: Flow, cseq: int, now: float, *, has_offer: bool) -> None:
-        """From now on the 2xx is repeated over `flow` until the ACK comes or 64*T1 have passed."""
-        self.unacknowledged = Unacknowledged(data, flow, cseq, Backoff(now), now + GIVE_UP, has_offer)
+    def await_ack(
+        self, data: bytes, transaction: ServerTransaction, cseq: int, now: float, *, has_offer: bool
+    ) -> None:  # fmt: skip
+        """From now on the 2xx is repeated the transaction's way until the ACK comes or 64*T1 have passed."""
+        way = transaction.flow, transaction.target
+        self.unacknowledged = Unacknowledged(data, *way, cseq, Backoff(now), now + GIVE_UP, has_offer)
 
     def refresh_target(self, message: Request | Response) -> None:
         """Contact of an INVITE, UPDATE or their 2xx replaces the remote target (12.2); the route set never changes."""

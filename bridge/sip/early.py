@@ -41,8 +41,8 @@ def ring(
     data = core.respond(dialog, request, pending.transaction, status, now, headers=headers, body=body)
     if is_reliable:
         repeat = Backoff(now, limit=GIVE_UP)  # T1, doubled for each repeat
-        flow = pending.transaction.flow
-        dialog.unconfirmed = Unconfirmed(data, flow, rseq, request.cseq, repeat, now + GIVE_UP)
+        way = pending.transaction.flow, pending.transaction.target
+        dialog.unconfirmed = Unconfirmed(data, *way, rseq, request.cseq, repeat, now + GIVE_UP)
         dialog.is_answered_early = body is not None
         dialog.last_body = body
     dialog.rings_until = until
@@ -79,7 +79,7 @@ def handle_timer(core: Core, dialog: Dialog, now: float) -> None:
         core.end(dialog, EndReason.TIMEOUT, now)
     elif now >= waiting.repeat.at:
         waiting.repeat.advance()
-        core.send(waiting.data, waiting.flow)
+        core.send(waiting.data, waiting.flow, waiting.target)
 
 
 def _look(core: Core, dialog: Dialog, now: float) -> None:

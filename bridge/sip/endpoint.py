@@ -124,7 +124,7 @@ class Endpoint:
             self._uac.bye(dialog, EndReason.TIMEOUT, now)
         elif waiting is not None and now >= waiting.repeat.at:
             waiting.repeat.advance()
-            self._core.send(waiting.data, waiting.flow)
+            self._core.send(waiting.data, waiting.flow, waiting.target)
         elif dialog.expires_at is not None and now >= dialog.expires_at:
             self._uac.bye(dialog, EndReason.TIMEOUT, now)
         elif dialog.refresh_at is not None and now >= dialog.refresh_at:

@@ -44,6 +44,14 @@ def response_flow(request: Request, flow: Flow) -> Flow:
     return flow._replace(remote=(flow.remote[0], request.via.port or 5060))
 
 
+def response_address(request: Request, flow: Flow) -> tuple[str, int] | None:
+    """Where to connect for a response whose connection is gone: the source's address and the port that Via names
+    (18.2.2). None on UDP."""
+    if not flow.is_reliable:
+        return None
+    return flow.remote[0], request.via.port or (5061 if flow.transport == "tls" else 5060)
+
+
 def build(
     request: Request,
     status: int,

@@ -247,7 +247,7 @@ class Uas:
         data = core.respond(dialog, request, transaction, 200, now, headers=headers, body=body)
         if request.method == "INVITE":
             has_offer = body is not None and not request.body
-            dialog.await_ack(data, transaction.flow, request.cseq, now, has_offer=has_offer)
+            dialog.await_ack(data, transaction, request.cseq, now, has_offer=has_offer)
         core.watch(dialog)
         if not is_told:
             core.events.append(Accepted(dialog.id, is_initial))

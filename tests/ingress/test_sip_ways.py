@@ -175,3 +175,37 @@ async def test_a_closed_tls_connection_is_opened_again_to_who_has_a_certificate_
     server.close()
     clear.close()
     await ingress.close()
+
+
+async def test_an_answer_whose_connection_is_gone_goes_to_the_port_that_via_names() -> None:
+    """RFC 3261 18.2.2: what a load balancer's half-closed connections look like."""
+    host, over_new = FakeHost(), asyncio.Queue[bytes]()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while head := await reader.readuntil(b"\r\n\r\n"):
+            over_new.put_nowait(head)
+            length = int(head.lower().partition(b"content-length:")[2].split(b"\r\n")[0])
+            await reader.readexactly(length)
+            if head.startswith(b"SIP/2.0 200"):
+                writer.write(message("ACK", f"TCP 127.0.0.1:{port}", f"sip:sbc@127.0.0.1:{port}", tag=tag_of(head)))
+                break
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    ingress = make_sip_ingress(settings(), host)
+    await ingress.open()
+    tcp = next(address.port for address in ingress.driver.bound if address.transport == "tcp")
+    _, writer = await asyncio.open_connection("127.0.0.1", tcp)
+    writer.write(message("INVITE", f"TCP 127.0.0.1:{port}", f"sip:sbc@127.0.0.1:{port};transport=tcp"))
+    await writer.drain()
+    writer.transport.abort()
+    async with asyncio.timeout(5):
+        assert (await over_new.get()).startswith(b"SIP/2.0 200")
+    await until(lambda: ingress.endpoint.deadline() is not None and host.calls[0].answers)
+    await asyncio.sleep(0.1)  # its ACK
+    dialog = next(iter(ingress.endpoint._core.dialogs.values()))
+    assert dialog.unacknowledged is None
+    server.close()
+    await ingress.driver.close()
