@@ -28,7 +28,7 @@ ONE_MORE, LAST_STALE = np.array(1, np.int32), np.array(at.STALE_FRAMES - 1, np.i
 ZERO, ONE, TEN, TWENTY = (np.array(number, np.float32) for number in (0, 1, 10, 20))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: that takes 2 us more a tick
 class Heard:
     """One frame of each of k legs. All arrays are of length k, in the order of `rows`."""
 

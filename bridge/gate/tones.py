@@ -10,7 +10,6 @@ import numpy as np
 from numpy.fft import rfft
 from numpy.typing import NDArray
 
-from bridge.gate import thresholds as at
 from bridge.gate.scalars import f32, i32
 from bridge.gate.silero import FRAME, FULL_SCALE, Floats, Rows
 
@@ -19,8 +18,7 @@ Counts = NDArray[np.int32]
 BIN_HZ = 8000 / FRAME
 LOW, HIGH = 5, 118  # bins: 156 to 3690 Hz, the telephone band
 WINDOW: Floats = np.hanning(FRAME).astype(np.float32) / FULL_SCALE  # of samples as they come
-DTMF_LOW_HZ = np.array([697.0, 770.0, 852.0, 941.0], np.float32)
-DTMF_HIGH_HZ = np.array([1209.0, 1336.0, 1477.0, 1633.0], np.float32)
+DTMF_HZ = np.array([[697.0, 770.0, 852.0, 941.0], [1209.0, 1336.0, 1477.0, 1633.0]], np.float32)
 NAME_REACH_HZ = 14.0  # exchanges are off by 1 %, and a line lies between the bins
 NAMES = {  # ITU-T E.180 supplement 2, Telcordia GR-506, T.30
     "ringback": (460.0, 460.0),  # 440 and 480: one line to a window of 32 ms
@@ -31,7 +29,7 @@ NAMES = {  # ITU-T E.180 supplement 2, Telcordia GR-506, T.30
     "information": (950.0, 950.0),
 }
 REACH = 2  # bins to each side that belong to a line (Hann's main lobe)
-AROUND = np.arange(-REACH, REACH + 1)
+LINE = np.arange(2 * REACH + 1)  # its bins, from the lowest
 ONE, NONE = np.array(1, np.int32), np.array(0, np.int32)
 LEAST = np.array(1e-12, np.float32)  # so that silence has shares
 
@@ -60,9 +58,7 @@ class Tones:
         for name, (first, second) in NAMES.items():
             if abs(low - first) < NAME_REACH_HZ and abs(high - second) < NAME_REACH_HZ:
                 return name.rstrip("+")
-        pair = self._lines[row : row + 1]
-        is_digit = _is_near(pair[:, 0], DTMF_LOW_HZ) & _is_near(pair[:, 1], DTMF_HIGH_HZ)
-        return "dtmf" if is_digit[0] else "tone"
+        return "dtmf" if _are_digits(self._lines[row : row + 1])[0] else "tone"
 
     def is_held(self, rows: Rows) -> Flags:
         """Is a tone, or the pause of its cadence, the last thing heard?"""
@@ -110,32 +106,34 @@ class Tones:
         """For how many frames the same lines, and the same DTMF pair, have been there. `lines` [k, 2] in Hz."""
         same = (np.abs(lines - self._lines[rows]) < f32.TONE_DRIFT_HZ).all(axis=1)
         same &= np.abs(level - self._level[rows]) < f32.TONE_DRIFT_DB
-        is_digit = _is_near(lines[:, 0], DTMF_LOW_HZ) & _is_near(lines[:, 1], DTMF_HIGH_HZ)
         self._lines[rows], self._level[rows] = lines, level
-        return self._run[rows] * same + ONE, (self._digits[rows] * same + ONE) * is_digit
+        return self._run[rows] * same + ONE, (self._digits[rows] * same + ONE) * _are_digits(lines)
 
 
 def _find_lines(power: Floats, total: Floats) -> tuple[Floats, Flags]:
-    """The two strongest lines in Hz [k, 2], and whether they hold nearly all of the energy."""
+    """The two strongest lines in Hz [k, 2], lower first, and whether they hold nearly all of the energy."""
     first, one = _take_line(power)
     second, two = _take_line(power)
-    second = np.where(two < at.TONE_SECOND_SHARE * one, first, second)
-    lines = np.stack([np.minimum(first, second), np.maximum(first, second)], axis=1)
-    return lines, one + two > at.TONE_PURITY * total
+    np.putmask(second, two < f32.TONE_SECOND_SHARE * one, first)
+    lines = np.empty((len(power), 2), np.float32)
+    np.minimum(first, second, lines[:, 0])
+    np.maximum(first, second, lines[:, 1])
+    return lines, one + two > f32.TONE_PURITY * total
 
 
 def _take_line(power: Floats) -> tuple[Floats, Floats]:
     """The strongest line's frequency in Hz and its energy; the line is taken out of `power`."""
-    peak = power[:, REACH:-REACH].argmax(axis=1) + REACH
-    around = peak[:, None] + AROUND
-    places = around + np.arange(len(power))[:, None] * power.shape[1]
+    count, width = power.shape
+    bins = power[:, REACH:-REACH].argmax(axis=1)[:, None] + LINE
+    places = bins + np.arange(0, count * width, width)[:, None]
     line = power.ravel()[places]
     energy = line.sum(axis=1) + LEAST
-    centre = (line * around).sum(axis=1) / energy + (LOW - REACH)
+    centre = (line * bins).sum(axis=1) / energy + (LOW - REACH)
     power.ravel()[places] = 0.0
     return (centre * BIN_HZ).astype(np.float32), energy
 
 
-def _is_near(line: Floats, wanted: NDArray[np.float32]) -> Flags:
-    near: Flags = (np.abs(line[:, None] - wanted) < at.DTMF_REACH_HZ).any(axis=1)
-    return near
+def _are_digits(lines: Floats) -> Flags:
+    """Pairs of lines that are a DTMF digit's."""
+    digits: Flags = (np.abs(lines[:, :, None] - DTMF_HZ) < f32.DTMF_REACH_HZ).any(axis=2).all(axis=1)
+    return digits

@@ -36,23 +36,30 @@ class Hearing:
 
     def frames(self, rows: NDArray[np.int64]) -> NDArray[np.int16]:
         """[k, 256] linear at 8 kHz: each row's next unheard frame."""
-        frames = np.empty((rows.size, FRAME), np.int16)
         kinds = self.kind[rows]
+        if not (kinds != kinds[0]).any():
+            return self._frames_of(int(kinds[0]), rows)
+        frames = np.empty((rows.size, FRAME), np.int16)
         for kind in np.flatnonzero(np.bincount(kinds)):
             pick = np.flatnonzero(kinds == kind)
-            chosen = rows[pick]
-            if kind == WIDE:
-                frames[pick] = self._wide_frames(chosen)
-                continue
-            name = KINDS[kind]
-            history = self._legs.histories[(POSITION_HZ, 1 if name in EXPAND else 2)]
-            at = self._legs.heard_to[chosen]
-            aligned = at % FRAME == 0
-            raw = history.read_block(chosen[aligned], at[aligned], FRAME)
-            frames[pick[aligned]] = EXPAND[name][raw] if name in EXPAND else raw
-            for index in np.flatnonzero(~aligned):
-                track, start = self._legs.track(int(chosen[index])), int(at[index])
-                frames[pick[index]] = track.linear(start, start + FRAME)
+            frames[pick] = self._frames_of(int(kind), rows[pick])
+        return frames
+
+    def _frames_of(self, kind: int, rows: NDArray[np.int64]) -> NDArray[np.int16]:
+        """Of rows that are all of one kind."""
+        if kind == WIDE:
+            return self._wide_frames(rows)
+        table = EXPAND.get(KINDS[kind])
+        history, at = self._legs.histories[(POSITION_HZ, 2 if table is None else 1)], self._legs.heard_to[rows]
+        is_whole = history.is_whole(at, FRAME)
+        if is_whole.all():
+            kept = history.read_block(rows, at, FRAME)
+            return kept if table is None else table.take(kept)  # in half the time of table[kept]
+        frames = np.empty((rows.size, FRAME), np.int16)
+        frames[is_whole] = self._frames_of(kind, rows[is_whole])
+        for index in np.flatnonzero(~is_whole):
+            track, start = self._legs.track(int(rows[index])), int(at[index])
+            frames[index] = track.linear(start, start + FRAME)
         return frames
 
     def earlier(self, rows: NDArray[np.int64]) -> NDArray[np.int16]:
