@@ -1,7 +1,7 @@
 """Audio in: datagrams and decoded audio of all legs, checked and put into the histories.
 
-The ordinary packet of every leg - the next one of a G.711 stream - is checked and appended for all legs together;
-whatever is not ordinary goes through that leg's `Receiver`, packet by packet.
+The ordinary packet of every leg - the next one of its stream - is checked for all legs together. G.711's are appended
+together as well, others are decoded one by one; whatever is not ordinary goes through that leg's `Receiver`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from bridge.media.arrivals import Arrivals
 from bridge.media.history import HISTORY, UNHEARD_MOST
 from bridge.media.legs import Legs
 from bridge.media.outputs import TelephoneEvent
-from bridge.media.track import EXPAND, Track
+from bridge.media.track import Track
 from bridge.model import POSITION_HZ
 from bridge.rtp.frames import Frame, Kind, PayloadType
 from bridge.rtp.lanes import MARKER
@@ -39,12 +39,12 @@ class Incoming:
         self._make_room = make_room
         self._rtp = rtp
         self._is_batched = np.zeros(legs.capacity, bool)
-        "A G.711 leg: its ordinary packets may take the batch path."
+        "The last audio was G.711 as the leg keeps it: the next is appended as it is, if it is the expected packet."
         self._is_secured = np.zeros(legs.capacity, bool)
         "SRTP: each packet is opened first, and then goes the way of plain RTP."
         self._sources: list[tuple[str, int] | None] = [None] * legs.capacity
         self._ordinary_at = np.zeros(legs.capacity)
-        "Arrival of the last packet that took the batch path: of those the latch learns only here."
+        "Arrival of the last ordinary packet: of those the latch learns only here."
         self._waiting: set[int] = set()
         "Rows in which a lost packet is waited for."
         self.on_rtcp: Callable[[int, bytes, tuple[str, int], float], None] = lambda *_: None
@@ -76,8 +76,6 @@ class Incoming:
             track.latch.reopen(remote)
         track.srtp = srtp
         track.receiver.configure(types, event=event, comfort=comfort)
-        same = all(kind.plain_bytes and kind.codec.wire_encoding == track.audio.encoding for kind in types.values())
-        self._is_batched[row] = same and track.audio.encoding in EXPAND
         self._is_secured[row] = srtp is not None
 
     def source(self, row: int) -> tuple[str, int] | None:
@@ -99,22 +97,25 @@ class Incoming:
         words = np.ascontiguousarray(batch.data[:n, :RTP_HEADER_BYTES]).view(">u4").astype(np.int64)
         times, lengths = np.array(batch.times), np.array(batch.lengths, np.int64)
         lanes, sources = self._legs.lanes, self._sources
-        units = lanes.payload_bytes[rows]
-        offsets = times - (units + lanes.position[rows]) / POSITION_HZ - lanes.shift[rows]
-        plain = lanes.is_plain[rows] & self._is_batched[rows]
+        expected, is_batched = lanes.length[rows], self._is_batched[rows]
+        offsets = times - (expected + lanes.position[rows]) / POSITION_HZ - lanes.shift[rows]
+        plain = lanes.is_plain[rows]
         plain &= (words[:, 0] & ~MARKER) == lanes.first_word[rows]
         plain &= (words[:, 1] == lanes.timestamp[rows]) & (words[:, 2] == lanes.ssrc[rows])
-        plain &= lengths == units + RTP_HEADER_BYTES
+        plain &= ~is_batched | (lengths == expected + RTP_HEADER_BYTES)
         plain &= (offsets < lanes.offset[rows] + JUMP) & (offsets > lanes.origin[rows] - AHEAD)
         plain &= np.array([sources[row] == source for row, source in zip(batch.rows, batch.sources, strict=True)], bool)
         if batch.rtcp or refused:
             plain[[*batch.rtcp, *refused]] = False
-        if plain.all():
-            self._append(rows, batch.data[:n], units, offsets, times)
+        if plain.all() and is_batched.all():
+            self._append(rows, batch.data[:n], offsets, times)
             return
-        taken = np.flatnonzero(plain)
+        taken = np.flatnonzero(plain & is_batched)
         if taken.size:
-            self._append(rows[taken], batch.data[taken], units[taken], offsets[taken], times[taken])
+            self._append(rows[taken], batch.data[taken], offsets[taken], times[taken])
+        taken = np.flatnonzero(plain & ~is_batched)
+        if taken.size:
+            plain[taken] = self._decode(rows, taken, batch, offsets, times)
         from_rtcp, dropped = frozenset(batch.rtcp), frozenset(refused)
         for index in np.flatnonzero(~plain):
             if index in dropped:
@@ -152,23 +153,63 @@ class Incoming:
         self,
         rows: NDArray[np.int64],
         data: NDArray[np.uint8],
-        units: NDArray[np.int64],
         offsets: NDArray[np.float64],
         times: NDArray[np.float64],
     ) -> None:
+        """The ordinary packets of G.711 legs."""
         lanes = self._legs.lanes
-        position = lanes.position[rows]
-        self._make_room(rows, position, position + units)
-        is_uniform = bool((units == units[0]).all())
-        for size in units[:1].tolist() if is_uniform else set(units.tolist()):
-            same = slice(None) if is_uniform else units == size
+        sizes, positions = lanes.length[rows], lanes.position[rows]
+        self._go_on(rows, offsets, times)
+        is_uniform = bool((sizes == sizes[0]).all())
+        for size in sizes[:1].tolist() if is_uniform else set(sizes.tolist()):
+            same = slice(None) if is_uniform else sizes == size
             block = data[same, RTP_HEADER_BYTES : RTP_HEADER_BYTES + size]
-            self._legs.histories[(POSITION_HZ, 1)].write_block(rows[same], position[same], block)
+            self._legs.histories[(POSITION_HZ, 1)].write_block(rows[same], positions[same], block)
+
+    def _decode(
+        self,
+        rows: NDArray[np.int64],
+        taken: NDArray[np.int64],
+        batch: Arrivals,
+        offsets: NDArray[np.float64],
+        times: NDArray[np.float64],
+    ) -> NDArray[np.bool_]:
+        """The batch's ordinary packets of other legs. Answers which of `taken` were taken: not those that last longer
+        or shorter than the one before."""
+        lanes, tracks = self._legs.lanes, self._legs.tracks
+        flat, stride = batch.data.reshape(-1).data, batch.data.shape[1]
+        due: list[tuple[Track, bytes]] = []
+        lasting = np.zeros(taken.size, bool)
+        for n, (index, row, length) in enumerate(
+            zip(taken.tolist(), rows[taken].tolist(), lanes.length[rows[taken]].tolist(), strict=True)
+        ):
+            track, at = tracks[row], index * stride
+            payload = bytes(flat[at + RTP_HEADER_BYTES : at + batch.lengths[index]])
+            if track is None or not _lasts(track, payload, length):
+                continue
+            due.append((track, payload))
+            lasting[n] = True
+        now = taken[lasting]
+        positions, lengths = lanes.position[rows[now]].tolist(), lanes.length[rows[now]].tolist()
+        self._go_on(rows[now], offsets[now], times[now])
+        for (track, payload), position, length in zip(due, positions, lengths, strict=True):
+            try:
+                track.put_next(position, length, payload)
+            except Exception as error:  # noqa: BLE001 - the boundary of one leg; told as a Failure
+                self._legs.fail(track.row, error)
+        return lasting
+
+    def _go_on(self, rows: NDArray[np.int64], offsets: NDArray[np.float64], times: NDArray[np.float64]) -> None:
+        """Each row has got its expected packet: what is expected next. Its audio is still to be written."""
+        lanes = self._legs.lanes
+        starts = lanes.position[rows]
+        ends = starts + lanes.length[rows]
+        self._make_room(rows, starts, ends)
         seq = (lanes.first_word[rows] + 1) & 0xFFFF
         lanes.first_word[rows] = (lanes.first_word[rows] & 0xFFFF0000) | seq
         lanes.cycles[rows] += seq == 0
-        lanes.timestamp[rows] = (lanes.timestamp[rows] + units) & 0xFFFFFFFF
-        lanes.position[rows] = position + units
+        lanes.timestamp[rows] = (lanes.timestamp[rows] + lanes.units[rows]) & 0xFFFFFFFF
+        lanes.position[rows] = ends
         lanes.received[rows] += 1
         lanes.last_arrival[rows] = self._ordinary_at[rows] = times
         lanes.note_offsets(rows, offsets)
@@ -232,8 +273,9 @@ class Incoming:
             track.mark(frame.position, frame.shift)
             if frame.kind is Kind.AUDIO:
                 track.put_payload(frame)
+                self._is_batched[track.row] = track.is_passed_through
             elif frame.kind is Kind.LOST:
-                track.put_concealed(frame)
+                track.put_concealed(frame.position, frame.length)
             elif frame.kind is Kind.COMFORT:
                 track.put_silence(frame)
             else:
@@ -259,3 +301,14 @@ class Incoming:
             self._legs.lanes.last_arrival[row] = now
         if not track.receiver.is_waiting:
             self._waiting.discard(row)
+
+
+def _lasts(track: Track, payload: bytes, length: int) -> bool:
+    """Whether a payload of the track's last type lasts that long."""
+    if track.payload_type is None:
+        return False
+    codec = track.payload_type.codec
+    try:
+        return codec.duration(payload) * POSITION_HZ // codec.clock_rate_hz == length
+    except ValueError:
+        return False

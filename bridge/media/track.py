@@ -81,6 +81,10 @@ class Track:
         "Whether the gate was open at the last change dealt with."
         self.malformed = 0
         self._marks: deque[tuple[int, float]] = deque([(0, 0.0)])
+        self.payload_type: PayloadType | None = None
+        "Of the last audio."
+        self._decoder: Decoder | None = None
+        "Of the last audio; None: it is passed through."
         self._decoders: dict[PayloadType, Decoder] = {}
         self._hole: Concealment | None = None
         "While audio is being concealed: how it goes on."
@@ -115,36 +119,54 @@ class Track:
         data: bytes = self.history.read(self.row, start, end).tobytes()
         return data
 
+    @property
+    def is_passed_through(self) -> bool:
+        """Payloads of the last audio's type are kept as they come."""
+        return self.payload_type is not None and self._decoder is None
+
     def put_payload(self, frame: Frame) -> None:
         """Decodes one packet into the history. A payload that its codec refuses is concealed and counted."""
-        kind = frame.payload_type
-        assert kind is not None
+        if frame.payload_type is not self.payload_type:
+            assert frame.payload_type is not None
+            self._decoder = self._decoder_of(frame.payload_type)
+            self.payload_type = frame.payload_type
+        self.put_next(frame.position, frame.length, frame.payload)
+
+    def _decoder_of(self, kind: PayloadType) -> Decoder | None:
         if kind.codec.wire_encoding == self.audio.encoding and kind.plain_bytes and self.audio.rate_hz == POSITION_HZ:
+            return None
+        if kind not in self._decoders:
+            self._decoders[kind] = kind.codec.make_decoder(kind.fmtp)
+        return self._decoders[kind]
+
+    def put_next(self, position: int, length: int, payload: bytes) -> None:
+        """The same for a packet that is of `payload_type`."""
+        if self._decoder is None:
             self._hole = None  # passed through untouched: what was lost is filled, what came is not changed
-            self.history.write(self.row, frame.position, np.frombuffer(frame.payload, np.uint8))
+            self.history.write(self.row, position, np.frombuffer(payload, np.uint8))
             return
-        decoder = self._decoders.get(kind)
-        if decoder is None:
-            decoder = self._decoders[kind] = kind.codec.make_decoder(kind.fmtp)
+        assert self.payload_type is not None
         try:
-            samples = decoder.decode(frame.payload)
+            samples = self._decoder.decode(payload)
         except ValueError:
             self.malformed += 1
-            self.put_concealed(frame)
+            self.put_concealed(position, length)
             return
-        if self._hole is not None and kind.codec.sample_rate_hz == self.audio.rate_hz:
-            samples = self._hole.good(samples)  # cross-faded: the end of a hole does not click
-        self._hole = None
-        self.put_linear(frame.position, frame.length, samples, kind.codec.sample_rate_hz)
+        rate_hz = self.payload_type.codec.sample_rate_hz
+        if self._hole is not None:
+            if rate_hz == self.audio.rate_hz:
+                samples = self._hole.good(samples)  # cross-faded: the end of a hole does not click
+            self._hole = None
+        self.put_linear(position, length, samples, rate_hz)
 
-    def put_concealed(self, frame: Frame) -> None:
+    def put_concealed(self, position: int, length: int) -> None:
         """Fills a hole from the audio before it."""
         if self._hole is None:
             self._hole = Concealment(self.audio.rate_hz)
-            self._hole.good(self.linear(max(frame.position - CONCEAL_FROM, 0), frame.position))
-        self.concealed += frame.length
-        n = frame.length * self.history.per_position
-        self.put_linear(frame.position, frame.length, self._hole.lost(n), self.audio.rate_hz)
+            self._hole.good(self.linear(max(position - CONCEAL_FROM, 0), position))
+        self.concealed += length
+        n = length * self.history.per_position
+        self.put_linear(position, length, self._hole.lost(n), self.audio.rate_hz)
 
     def put_silence(self, frame: Frame) -> None:
         """Exact zeros."""

@@ -22,12 +22,15 @@ class Lanes:
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
         self.is_plain = np.zeros(capacity, bool)
-        "The next packet may be appended as it is: one byte a sample, nothing waited for, nothing in doubt."
+        "The next packet needs no receiver if it is the expected one: nothing waited for, nothing in doubt."
         self.first_word = np.zeros(capacity, np.int64)
         "First 32 bits of the expected header, marker bit clear: version, payload type, sequence number."
         self.timestamp = np.zeros(capacity, np.int64)
         self.ssrc = np.zeros(capacity, np.int64)
-        self.payload_bytes = np.zeros(capacity, np.int64)
+        self.units = np.zeros(capacity, np.int64)
+        "That the expected packet lasts, as the last one did: of the RTP clock."
+        self.length = np.zeros(capacity, np.int64)
+        "The same in positions."
         self.cycles = np.zeros(capacity, np.int64)
         "Wraps of the sequence number (RFC 3550 A.1)."
         self.first_sequence = np.zeros(capacity, np.int64)
@@ -60,7 +63,8 @@ class Lanes:
             self.received_before,
             self.timestamp,
             self.ssrc,
-            self.payload_bytes,
+            self.units,
+            self.length,
             self.cycles,
             self.received,
             self.last_arrival,

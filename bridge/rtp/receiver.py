@@ -56,6 +56,9 @@ class Receiver:
         "By the last offer and answer; `_types` also holds those of the one before."
         self._guesses: dict[int, ClockGuess] = {}
         "Of payload types whose senders count in one of two clocks."
+        self._pushed = 0
+        self._ordinary = 0
+        "Packets that the batch path took, as far as the guesses know."
         self._event: int | None = None
         self._comfort_types: frozenset[int] = frozenset()
         self._buffer: dict[int, _Item] = {}
@@ -108,6 +111,7 @@ class Receiver:
         """One packet, `arrival` in monotonic seconds. Returns what can be released because of it."""
         lanes, row = self._lanes, self._row
         lanes.received[row] += 1
+        self._pushed += 1
         lanes.last_arrival[row] = arrival
         item = _Item(packet.sequence, packet.timestamp, packet.payload, packet.payload_type, arrival)
         if not self.knows(packet.payload_type):
@@ -286,14 +290,18 @@ class Receiver:
         self.clock_hz, self._last_units = clock_hz, units
         out = self._bridge_gap(item, clock_hz)
         lanes.note_offset(row, self._offset(item, 0.0))
-        out.append(self._frame(Kind.AUDIO, units * POSITION_HZ // clock_hz, item=item, payload_type=known))
+        length = units * POSITION_HZ // clock_hz
+        out.append(self._frame(Kind.AUDIO, length, item=item, payload_type=known))
         self._expect(item.seq + 1, item.timestamp + units)
-        self._expect_plainly(item, known)
+        self._expect_plainly(item, units, length)
         return out
 
     def _guess(self, item: _Item, length: int) -> tuple[int, int]:
         """The clock that the sender counts, and how many of its units the packet lasts."""
-        guess = self._guesses[item.payload_type]
+        guess, ordinary = self._guesses[item.payload_type], int(self._lanes.received[self._row]) - self._pushed
+        if ordinary != self._ordinary:
+            self._ordinary = ordinary
+            guess.confirm()
         is_next, is_changed = guess.look(item.seq, item.timestamp, length)
         if is_next:
             self._expect(item.seq, item.timestamp)
@@ -347,12 +355,12 @@ class Receiver:
         payload, timestamp = (item.payload, item.timestamp) if item else (b"", 0)
         return Frame(kind, position, length, float(lanes.shift[row]), payload, payload_type, timestamp)
 
-    def _expect_plainly(self, item: _Item, known: PayloadType) -> None:
+    def _expect_plainly(self, item: _Item, units: int, length: int) -> None:
         lanes, row = self._lanes, self._row
         seq = (item.seq + 1) & 0xFFFF
         lanes.first_word[row] = VERSION_2 | item.payload_type << 16 | seq
-        lanes.payload_bytes[row] = len(item.payload)
-        lanes.is_plain[row] = known.plain_bytes and not self._buffer
+        lanes.units[row], lanes.length[row] = units, length
+        lanes.is_plain[row] = not self._buffer
 
     def _fill_comfort(self, now: float) -> list[Frame]:
         """The sender said: silence until further notice. It counts as received, in steps of 20 ms."""

@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
 from rtpcodecs import CODECS
-from rtpcodecs.opus import Decimator, duration
-from tests.rtpcodecs.voice import vowel
+from rtpcodecs.libopus import LibopusDecoder, library
+from rtpcodecs.opus import duration
+from rtpcodecs.opus_lavc import Decimator, LavcOpusDecoder
+from tests.rtpcodecs.voice import likeness, vowel
 
 
 @pytest.mark.parametrize(
@@ -52,6 +57,40 @@ def test_a_later_packet_of_another_length_is_refused_by_the_encoder() -> None:
         encoder.encode(np.zeros(640, np.int16))
     with pytest.raises(ValueError, match="length"):
         make_encoder().encode(np.zeros(100, np.int16))
+
+
+def test_libopus_and_libavcodec_hear_the_same() -> None:
+    encoder = CODECS["OPUS"].make_encoder
+    assert encoder is not None
+    one, said = encoder(), vowel(16000, 0.6)
+    packets = [one.encode(said[at : at + 320]) for at in range(0, len(said), 320)]
+    direct, wrapped = LibopusDecoder(library(), 16000), LavcOpusDecoder()
+
+    ours = np.concatenate([direct.decode(packet, 320) for packet in packets])
+    theirs = np.concatenate([wrapped.decode(packet, 320) for packet in packets])
+
+    similarity, delay = likeness(theirs, ours, longest_delay=100)
+    assert similarity > 0.995
+    assert delay in (18, 19, 20)  # their low-pass
+
+
+@pytest.mark.parametrize("decoder", [LibopusDecoder(library(), 16000), LavcOpusDecoder()], ids=["libopus", "lavc"])
+def test_a_broken_packet_is_refused_and_the_next_one_heard(decoder: LibopusDecoder | LavcOpusDecoder) -> None:
+    for broken in (b"\x4b\xff\xff", b"\x4b\x00", b"\x4a\xff\xff\xff"):
+        with pytest.raises(ValueError, match=r"(?i)opus"):
+            decoder.decode(broken, 320)
+    assert len(decoder.decode(b"\x48", 320)) == 320
+
+
+def test_a_service_that_has_libopus_does_not_load_pyav_to_decode() -> None:
+    program = "import sys, rtpcodecs; rtpcodecs.OPUS.make_decoder('').decode(b'H'); print('av' in sys.modules)"
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert ran.stdout.strip() == "False"
+
+
+def test_without_libopus_libavcodec_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rtpcodecs.opus.library", lambda: None)
+    assert len(CODECS["OPUS"].make_decoder("").decode(b"H")) == 320
 
 
 def tone(hz: float, n: int) -> np.ndarray:
