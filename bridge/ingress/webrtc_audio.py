@@ -17,6 +17,7 @@ from bridge.rtp.frames import Frame, Kind, PayloadType
 from bridge.rtp.lanes import Lanes
 from bridge.rtp.packet import RtpPacket
 from bridge.rtp.receiver import Receiver
+from rtpcodecs.concealment import Concealment
 from rtpcodecs.contract import Decoder
 
 RATE_HZ = 16000
@@ -35,7 +36,7 @@ class TrackAudio:
         self._receiver = Receiver(lanes, row, jitter=jitter, jitter_max=jitter_max)
         self._deliver = deliver
         self._decoders: dict[PayloadType, Decoder] = {}
-        self._decoder: Decoder | None = None
+        self._concealment = Concealment(RATE_HZ)
         self.broken = 0
         "Payloads that the decoder refused."
 
@@ -81,11 +82,10 @@ class TrackAudio:
             if decoder is None:
                 decoder = frame.payload_type.codec.make_decoder(frame.payload_type.fmtp)
                 self._decoders[frame.payload_type] = decoder
-            self._decoder = decoder
             try:
-                return decoder.decode(frame.payload)
+                return self._concealment.good(decoder.decode(frame.payload))
             except ValueError:
                 self.broken += 1
-        if self._decoder is not None and frame.kind in (Kind.LOST, Kind.AUDIO):
-            return self._decoder.conceal(n_samples)
+        if frame.kind in (Kind.LOST, Kind.AUDIO):
+            return self._concealment.lost(n_samples)
         return np.zeros(n_samples, np.int16)

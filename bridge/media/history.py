@@ -35,7 +35,10 @@ class History:
         samples = samples[-self._width :]
         at = position * self.per_position % self._width
         base = row * self._width
-        first = min(len(samples), self._width - at)
+        if at + len(samples) <= self._width:
+            self._flat[base + at : base + at + len(samples)] = samples
+            return
+        first = self._width - at
         self._flat[base + at : base + at + first] = samples[:first]
         self._flat[base : base + len(samples) - first] = samples[first:]
 

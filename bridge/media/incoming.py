@@ -130,23 +130,24 @@ class Incoming:
         """Decrypts the batch's SRTP where it lies. Answers which packets are refused: not authentic, or seen before."""
         refused: list[int] = []
         from_rtcp = frozenset(batch.rtcp)
-        for index in np.flatnonzero(self._is_secured[rows] & self._legs.is_live[rows]):
-            track = self._legs.track(int(rows[index]))
-            data = batch.data[index, : batch.lengths[index]].tobytes()
+        flat, stride, lengths, times = batch.data.reshape(-1).data, batch.data.shape[1], batch.lengths, batch.times
+        for index in np.flatnonzero(self._is_secured[rows] & self._legs.is_live[rows]).tolist():
+            track, at = self._legs.track(batch.rows[index]), index * stride
+            data = bytes(flat[at : at + lengths[index]])
             if track.srtp is None or index in from_rtcp or is_rtcp(data):
                 continue
             try:
-                opened = track.srtp.unprotect(data, batch.times[index])
+                opened = track.srtp.unprotect(data, times[index])
             except MalformedPacket:
                 track.malformed += 1
-                refused.append(int(index))
+                refused.append(index)
                 continue
             except Exception as error:  # noqa: BLE001 - the boundary of one leg; told as a Failure
                 self._legs.fail(track.row, error)
-                refused.append(int(index))
+                refused.append(index)
                 continue
-            batch.data[index, : len(opened)] = np.frombuffer(opened, np.uint8)
-            batch.lengths[index] = len(opened)
+            flat[at : at + len(opened)] = opened
+            lengths[index] = len(opened)
         return refused
 
     def _append(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from bridge.errors import MalformedPacket
@@ -227,13 +228,19 @@ class _Context:
 
 
 def _attempt(session: Any, method: str, data: bytes) -> bytes | None:
-    import pylibsrtp
-
     try:
-        plain: bytes = getattr(session, method)(bytes(data))
-    except (pylibsrtp.Error, ValueError):  # ValueError: longer than pylibsrtp's 1500 bytes
+        plain: bytes = getattr(session, method)(data)
+    except _refusals():
         return None
     return plain
+
+
+@cache
+def _refusals() -> tuple[type[Exception], ...]:
+    """Asked for only where something was refused: a packet has no time for an import."""
+    import pylibsrtp
+
+    return pylibsrtp.Error, ValueError  # ValueError: longer than pylibsrtp's 1500 bytes
 
 
 class SrtpSender:

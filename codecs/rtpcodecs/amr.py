@@ -135,7 +135,7 @@ def _decoder(family: Family) -> Callable[[str], Decoder]:
         def split(payload: bytes) -> list[bytes]:
             return stored_frames(payload, family, octet_aligned=octet_aligned)
 
-        return LavcDecoder(open_decoder(family.lavc_name, family.sample_rate_hz), family.sample_rate_hz, split)
+        return LavcDecoder(open_decoder(family.lavc_name, family.sample_rate_hz), split)
 
     return make_decoder
 

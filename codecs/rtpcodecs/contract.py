@@ -21,11 +21,7 @@ class Decoder(Protocol):
 
     def decode(self, payload: bytes) -> Samples:
         """Mono int16 samples at the codec's `sample_rate_hz`. Raises ValueError for a payload that is not of this
-        format; the decoder stays usable."""
-        ...
-
-    def conceal(self, n_samples: int) -> Samples:
-        """`n_samples` in place of lost audio: no click at either end, fading to silence within about 60 ms."""
+        format; the decoder stays usable. Lost audio is filled by whoever keeps what was heard (`Concealment`)."""
         ...
 
 

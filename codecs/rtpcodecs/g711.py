@@ -11,7 +11,6 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from rtpcodecs.concealment import Concealment
 from rtpcodecs.contract import Codec, Decoder, Samples
 
 Bytes = NDArray[np.uint8]
@@ -80,15 +79,12 @@ class TableDecoder:
 
     def __init__(self, table: Samples) -> None:
         self._table = table
-        self._concealment = Concealment(8000)
 
     def decode(self, payload: bytes) -> Samples:
         if not payload:
             raise ValueError("empty payload")
-        return self._concealment.good(self._table[np.frombuffer(payload, np.uint8)])
-
-    def conceal(self, n_samples: int) -> Samples:
-        return self._concealment.lost(n_samples)
+        samples: Samples = self._table[np.frombuffer(payload, np.uint8)]
+        return samples
 
 
 class TableEncoder:

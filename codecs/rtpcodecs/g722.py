@@ -15,7 +15,7 @@ def _whole(payload: bytes) -> list[bytes]:
 
 
 def _decoder(fmtp: str) -> Decoder:
-    return LavcDecoder(open_decoder("g722", 16000), 16000, _whole)
+    return LavcDecoder(open_decoder("g722", 16000), _whole)
 
 
 def _encoder_options(n_samples: int) -> dict[str, str]:

@@ -6,7 +6,6 @@ from __future__ import annotations
 import numpy as np
 
 from rtpcodecs.comfort_noise import noise
-from rtpcodecs.concealment import Concealment
 from rtpcodecs.contract import Codec, Decoder, Samples
 from rtpcodecs.lavc import decode_packet, open_decoder
 
@@ -37,7 +36,6 @@ class G729Decoder:
 
     def __init__(self) -> None:
         self._context = open_decoder("g729", 8000)
-        self._concealment = Concealment(8000)
         self._random = np.random.default_rng(0)
 
     def decode(self, payload: bytes) -> Samples:
@@ -46,10 +44,7 @@ class G729Decoder:
         blocks = [decode_packet(self._context, payload[:speech])] if speech else []
         if speech < len(payload):
             blocks.append(noise(sid_level_dbov(payload[speech:]), FRAME_SAMPLES, self._random))
-        return self._concealment.good(blocks[0] if len(blocks) == 1 else np.concatenate(blocks))
-
-    def conceal(self, n_samples: int) -> Samples:
-        return self._concealment.lost(n_samples)
+        return blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
 
 
 def _decoder(fmtp: str) -> Decoder:

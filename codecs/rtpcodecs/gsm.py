@@ -19,7 +19,7 @@ def _duration(payload: bytes) -> int:
 
 
 def _decoder(fmtp: str) -> Decoder:
-    return LavcDecoder(open_decoder("gsm", 8000), 8000, _split)
+    return LavcDecoder(open_decoder("gsm", 8000), _split)
 
 
 GSM = Codec(

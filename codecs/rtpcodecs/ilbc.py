@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from rtpcodecs.concealment import Concealment
 from rtpcodecs.contract import Codec, Decoder, Samples
 from rtpcodecs.fmtp import parameters
 from rtpcodecs.lavc import decode_packet
@@ -57,7 +56,6 @@ class IlbcDecoder:
     def __init__(self, fmtp: str) -> None:
         self._expected = 50 if parameters(fmtp).get("mode") == "30" else 38
         self._open: dict[int, tuple[Any, Any]] = {}
-        self._concealment = Concealment(8000)
 
     def decode(self, payload: bytes) -> Samples:
         size = _frame_bytes(payload, self._expected)
@@ -65,10 +63,7 @@ class IlbcDecoder:
             self._open[size] = _open(size)
         context = self._open[size][1]
         frames = [decode_packet(context, payload[at : at + size]) for at in range(0, len(payload), size)]
-        return self._concealment.good(frames[0] if len(frames) == 1 else np.concatenate(frames))
-
-    def conceal(self, n_samples: int) -> Samples:
-        return self._concealment.lost(n_samples)
+        return frames[0] if len(frames) == 1 else np.concatenate(frames)
 
 
 def _decoder(fmtp: str) -> Decoder:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from rtpcodecs.concealment import Concealment
 from rtpcodecs.contract import Codec, Decoder, Encoder, Samples
 
 
@@ -20,16 +19,10 @@ def _duration(payload: bytes) -> int:
 class L16Decoder:
     """A Decoder that swaps bytes."""
 
-    def __init__(self, sample_rate_hz: int) -> None:
-        self._concealment = Concealment(sample_rate_hz)
-
     def decode(self, payload: bytes) -> Samples:
         if not payload or len(payload) % 2:
             raise ValueError(f"L16: {len(payload)} bytes are not whole samples")
-        return self._concealment.good(np.frombuffer(payload, ">i2").astype(np.int16))
-
-    def conceal(self, n_samples: int) -> Samples:
-        return self._concealment.lost(n_samples)
+        return np.frombuffer(payload, ">i2").astype(np.int16)
 
 
 class L16Encoder:
@@ -41,7 +34,7 @@ class L16Encoder:
 
 def _at(rate_hz: int) -> Codec:
     def make_decoder(fmtp: str) -> Decoder:
-        return L16Decoder(rate_hz)
+        return L16Decoder()
 
     def make_encoder() -> Encoder:
         return L16Encoder()

@@ -4,12 +4,12 @@ service that only speaks G.711 never loads it."""
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rtpcodecs.concealment import Concealment
 from rtpcodecs.contract import Samples
 
 EMPTY: Samples = np.zeros(0, np.int16)
@@ -44,26 +44,33 @@ def open_encoder(name: str, rate_hz: int, options: dict[str, str]) -> Any:
     return context
 
 
-def decode_packet(context: Any, payload: bytes) -> Samples:
-    """All samples of one libavcodec packet as int16. Raises ValueError for what libavcodec will not take."""
+@cache
+def _av() -> Any:
+    """PyAV, without looking for it again for each packet."""
     import av
 
+    return av
+
+
+def decode_packet(context: Any, payload: bytes) -> Samples:
+    """All samples of one libavcodec packet as int16, not to be written to. Raises ValueError for what libavcodec will
+    not take."""
     if not payload:
         raise ValueError("empty payload")  # an empty packet would tell libavcodec that the stream is over
     try:
-        frames = context.decode(av.Packet(payload))
-    except av.FFmpegError as error:
+        frames = context.decode(_av().Packet(payload))
+    except _av().FFmpegError as error:
         raise ValueError(f"{context.name}: {error.strerror}") from None
+    if len(frames) == 1:
+        return _samples_of(frames[0])
     blocks = [_samples_of(frame) for frame in frames]
-    if len(blocks) == 1:
-        return blocks[0]
     return np.concatenate(blocks) if blocks else EMPTY
 
 
 def _samples_of(frame: Any) -> Samples:
     plane = frame.planes[0]
     if frame.format.name.startswith("s16"):
-        return np.frombuffer(plane, np.int16, frame.samples).copy()
+        return np.frombuffer(plane, np.int16, frame.samples)
     floats = np.frombuffer(plane, np.float32, frame.samples)
     return to_int16(floats * np.float32(32768.0))
 
@@ -95,19 +102,15 @@ class LavcDecoder:
     `split` cuts a payload into libavcodec packets and raises ValueError for one that is not of the format.
     """
 
-    def __init__(self, context: Any, sample_rate_hz: int, split: Callable[[bytes], list[bytes]]) -> None:
+    def __init__(self, context: Any, split: Callable[[bytes], list[bytes]]) -> None:
         self._context = context
         self._split = split
-        self._concealment = Concealment(sample_rate_hz)
 
     def decode(self, payload: bytes) -> Samples:
         frames = self._split(payload)
         if len(frames) == 1:
-            return self._concealment.good(decode_packet(self._context, frames[0]))
-        return self._concealment.good(np.concatenate([decode_packet(self._context, frame) for frame in frames]))
-
-    def conceal(self, n_samples: int) -> Samples:
-        return self._concealment.lost(n_samples)
+            return decode_packet(self._context, frames[0])
+        return np.concatenate([decode_packet(self._context, frame) for frame in frames])
 
 
 class LavcEncoder:

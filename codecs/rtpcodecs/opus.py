@@ -6,7 +6,6 @@ noise. In-band FEC is not used: a lost packet is concealed as in every other for
 
 from __future__ import annotations
 
-from rtpcodecs.concealment import Concealment
 from rtpcodecs.contract import Codec, Decoder, Encoder, Samples
 from rtpcodecs.lavc import LavcEncoder
 from rtpcodecs.libopus import LibopusDecoder, library
@@ -50,14 +49,10 @@ class OpusDecoder:
     def __init__(self) -> None:
         opus = library()
         self._decoder = LibopusDecoder(opus, RATE_HZ) if opus else LavcOpusDecoder()
-        self._concealment = Concealment(RATE_HZ)
 
     def decode(self, payload: bytes) -> Samples:
         n_samples = duration(payload) * RATE_HZ // CLOCK_HZ
-        return self._concealment.good(self._decoder.decode(payload, n_samples))
-
-    def conceal(self, n_samples: int) -> Samples:
-        return self._concealment.lost(n_samples)
+        return self._decoder.decode(payload, n_samples)
 
 
 def _encoder_options(n_samples: int) -> dict[str, str]:

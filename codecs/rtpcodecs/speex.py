@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from rtpcodecs.concealment import Concealment
 from rtpcodecs.contract import Codec, Decoder, Samples
 from rtpcodecs.lavc import decode_packet, open_decoder
 
@@ -55,17 +54,13 @@ class SpeexDecoder:
 
     def __init__(self) -> None:
         self._context = open_decoder("speex", 8000)
-        self._concealment = Concealment(8000)
 
     def decode(self, payload: bytes) -> Samples:
         expected = _duration(payload)
         samples = decode_packet(self._context, payload)
         if len(samples) != expected:
             raise ValueError("SPEEX: frames do not add up")
-        return self._concealment.good(samples)
-
-    def conceal(self, n_samples: int) -> Samples:
-        return self._concealment.lost(n_samples)
+        return samples
 
 
 def _decoder(fmtp: str) -> Decoder:

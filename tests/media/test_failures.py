@@ -22,9 +22,6 @@ class Broken:
     def decode(self, payload: bytes) -> Samples:
         raise RuntimeError("a bug")
 
-    def conceal(self, n_samples: int) -> Samples:
-        raise RuntimeError("a bug")
-
 
 def test_a_decoder_with_a_bug_costs_its_own_leg_and_no_other() -> None:
     plane = Plane(capacity=4, chunk_ms=100, rtp=RtpSettings())
