@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from bridge.model import AudioFormat
+from bridge.stt.repeats import Repeats
 from bridge.stt.session import (
     ENCODINGS,
     Accepted,
@@ -100,6 +101,7 @@ class DeepgramSession:
         self._language = options.language
         self._provider_s = 0.0
         self._flushed_channel: int | None = None
+        self._repeats = Repeats()
 
     @property
     def provider_s(self) -> float:
@@ -182,6 +184,10 @@ class DeepgramSession:
         if not found.get("is_final"):
             self._core.events.append(Partial(text, words))
             return
+        self._repeats.begin_message()
+        new = tuple(word for word in words if not self._repeats.holds(word.text, word.start, word.end))
+        if len(new) < len(words):
+            words, text = new, " ".join(word.text for word in new)
         self._core.events.append(
             Segment(
                 text=text,

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from bridge.stt.repeats import Repeats
 from bridge.stt.session import StreamWord
 from bridge.stt.shapes import as_share, as_text, as_time
 
@@ -46,10 +47,12 @@ class TokenWords:
         self._language = language
         self._final: list[Token] = []
         self._open: list[Token] = []
+        self._repeats = Repeats()
 
     def begin_message(self) -> None:
         """The next tokens that are not final replace the earlier ones."""
         self._open = []
+        self._repeats.begin_message()
 
     def add(self, text: str, token: dict[str, Any]) -> bool:
         """False: it has no usable times and was dropped."""
@@ -64,7 +67,10 @@ class TokenWords:
             speaker=as_text(token.get("speaker")),
             language=as_text(token.get("language")),
         )
-        (self._final if token.get("is_final") is True else self._open).append(made)
+        if token.get("is_final") is not True:
+            self._open.append(made)
+        elif not self._repeats.holds(made.text, made.start, made.end):
+            self._final.append(made)
         return True
 
     @property

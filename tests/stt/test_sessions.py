@@ -337,3 +337,47 @@ def test_whatever_is_received_nothing_is_raised(kind: str, messages: list[str | 
     session.receive_message('{"type":"Results"}', 11.0)
     session.take_events()
     assert session.take_events() == []
+
+
+# What comes twice
+
+
+def finals(session: SttSession) -> list[tuple[str, int]]:
+    return [(event.text, len(event.words)) for event in session.take_events() if isinstance(event, Segment)]
+
+
+def test_a_deepgram_final_that_comes_twice_is_heard_once() -> None:
+    session = deepgram()
+    first = results(0.0, 1.0, ("Hello", 0.1, 0.4), ("there.", 0.5, 0.9), is_final=True)
+    for message in (first, first, results(1.0, 1.0, ("Bye.", 1.1, 1.4), is_final=True), first):
+        session.receive_message(message, 1.0)
+    assert finals(session) == [("Hello there.", 2), ("", 0), ("Bye.", 1), ("", 0)]
+
+
+def test_a_deepgram_final_that_repeats_a_part_adds_only_what_is_new() -> None:
+    session = deepgram()
+    session.receive_message(results(0.0, 1.0, ("Hello", 0.1, 0.4), is_final=True), 1.0)
+    session.receive_message(results(0.0, 1.5, ("Hello", 0.1, 0.4), ("there.", 1.0, 1.4), is_final=True), 1.5)
+    assert finals(session) == [("Hello", 1), ("there.", 1)]
+
+
+def test_what_is_really_said_twice_stays_twice() -> None:
+    session = deepgram()
+    session.receive_message(results(0.0, 1.0, ("no", 0.1, 0.4), ("no", 0.5, 0.9), is_final=True), 1.0)
+    session.receive_message(results(1.0, 1.0, ("no", 1.1, 1.4), is_final=True), 2.0)
+    assert finals(session) == [("no no", 2), ("no", 1)]
+
+
+def test_a_soniox_token_that_comes_twice_is_heard_once_even_where_it_cuts_a_word() -> None:
+    session = soniox()
+    half = tokens((" Hel", 0, 200, True), ("lo", 200, 400, False))
+    rest = tokens(("lo", 200, 400, True), ("<end>", 0, 0, True))
+    for message in (half, half, rest, rest):
+        session.receive_message(message, 1.0)
+    assert finals(session) == [("Hello", 1)]
+
+
+def test_the_dots_of_an_ellipsis_share_a_time_and_all_stay() -> None:
+    session = soniox()
+    session.receive_message(tokens((" Well", 0, 200, True), *[(".", 200, 200, True)] * 3, ("<end>", 0, 0, True)), 1.0)
+    assert finals(session) == [("Well...", 1)]
