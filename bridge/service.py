@@ -210,8 +210,11 @@ class Service:
             for then in waiting:
                 self._shielded(then, now)
         self._dispatch_all(self._shielded(wiring.plane.ready) or (), now)
-        self._dispatch_all(self._shielded(wiring.plane.tick, now) or (), now)
-        self._serve_timers(wiring.now())  # hearing took milliseconds: what fell due meanwhile need not wait for a beat
+        read_to = (
+            wiring.sockets.read_to
+        )  # after a standstill of the process media is caught up with over some beats, ...
+        self._dispatch_all(self._shielded(wiring.plane.tick, min(now, read_to)) or (), now)
+        self._serve_timers(min(wiring.now(), read_to))  # ... and what was not read yet is not taken for silence
         self._shielded(wiring.reports.run, now)
         if now >= self._look_at:
             self._look_at = now + LOOK_EVERY

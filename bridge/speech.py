@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, Protocol
+from dataclasses import replace
+from typing import Any, Protocol, TypeVar
 
 from bridge.gate.turns import Turns
 from bridge.model import Cause
@@ -101,9 +102,9 @@ class Speech:
         """Results, in order."""
         for event in heard:
             if isinstance(event, Interim):
-                self._on_interim(event)
+                self._on_interim(within_call(event))
             elif isinstance(event, Final):
-                self._on_final(event, now)
+                self._on_final(within_call(event), now)
             elif isinstance(event, Finalized):
                 self._turns.finalized(event.through, now)
             elif isinstance(event, Lost):
@@ -128,7 +129,7 @@ class Speech:
         self._publish(
             events.transcript_interim,
             text=event.text,
-            start=max(event.start, 0.0),
+            start=event.start,
             end=event.end,
             utterance=f"{self._leg}-{event.utterance}",
             revision=event.revision,
@@ -141,7 +142,7 @@ class Speech:
         self._publish(
             events.transcript_final,
             text=event.text,
-            start=max(event.start, 0.0),
+            start=event.start,
             end=event.end,
             utterance=f"{self._leg}-{event.utterance}",
             turn=f"{self._leg}-{turn}",
@@ -180,6 +181,18 @@ class Speech:
         if deadline is not None and deadline < self._armed_for and not self._is_over:
             self._armed_for = deadline
             self._wiring.arm(self, deadline)
+
+
+Result = TypeVar("Result", Interim, Final)
+
+
+def within_call(event: Result) -> Result:
+    """A call's time begins with its answer. What is heard of audio that the network held up then, and that therefore
+    seems to have been captured before, is told as of 0."""
+    if event.start >= 0.0:
+        return event
+    words = tuple(replace(word, start=max(word.start, 0.0), end=max(word.end, 0.0)) for word in event.words)
+    return replace(event, start=0.0, end=max(event.end, 0.0), words=words)
 
 
 def _reason_class(reason: str) -> str:

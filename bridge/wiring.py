@@ -49,6 +49,9 @@ class OpenStt(Protocol):
 class MediaInput(Protocol):
     """Where datagrams come from: `bridge.net.datagrams.MediaSockets`, or recordings."""
 
+    read_to: float
+    "Monotonic arrival up to which the last `read` has read all; infinity where it left nothing behind."
+
     def open_pair(self) -> MediaPort: ...
 
     def attach(self, pair: MediaPort, row: int, since: float = 0.0) -> None: ...

@@ -14,6 +14,7 @@ import struct
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import inf
 
 import numpy as np
 
@@ -86,6 +87,8 @@ class MediaSockets:
         self._buffer = np.empty((capacity, DATAGRAM_BYTES), np.uint8)
         self._views = [[memoryview(row)] for row in self._buffer]  # type: ignore[arg-type]
         self._open: dict[int, MediaPort] = {}
+        self.read_to = inf
+        "Arrival (monotonic) up to which the last `read` has read; infinity where it left nothing behind."
 
     @property
     def in_use(self) -> int:
@@ -145,9 +148,12 @@ class MediaSockets:
 
     def read(self, passes: int = 25) -> Iterator[Arrivals]:
         """What had arrived when this began, at most one datagram per socket and batch, at most `passes` batches; the
-        rest waits in the kernel. A batch is valid until the next one is asked for: its buffer is used again."""
+        rest waits in the kernel, and `read_to` tells. A batch is valid until the next one is asked for: its buffer is
+        used again."""
         began = time.monotonic()
         offset = unix_offset()
+        self.read_to = inf
+        oldest = inf
         for _ in range(passes):
             ready = self._epoll.poll(0, EPOLL_EVENTS)
             if not ready:
@@ -156,8 +162,10 @@ class MediaSockets:
             if not batch.rows:
                 return
             yield batch
-            if min(batch.times) > began:  # of a thousand legs some packet always comes while the others are read
+            oldest = min(batch.times)
+            if oldest > began:  # of a thousand legs some packet always comes while the others are read
                 return
+        self.read_to = oldest
 
     def _read_pass(self, ready: list[tuple[int, int]], offset: float) -> Arrivals:
         rows: list[int] = []

@@ -6,6 +6,7 @@ import asyncio
 import heapq
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,7 @@ class RecordedMedia:
         self._rows: dict[int, int] = {}
         self._queue: list[tuple[float, int, int, bytes]] = []
         self._ports = 0
+        self.read_to = inf
 
     def open_pair(self) -> MediaPort:
         """A number instead of a port."""

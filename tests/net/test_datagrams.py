@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
+from math import inf
 
 import pytest
 
@@ -40,6 +41,20 @@ def test_a_pass_holds_one_datagram_of_each_socket_and_the_next_pass_the_rest(soc
         [(5, b"a2", False)],
         [(5, b"a3", False)],
     ]
+    sockets.close()
+
+
+def test_a_read_that_leaves_something_behind_tells_up_to_when_it_has_read(sockets: MediaSockets) -> None:
+    pair = sockets.open_pair()
+    sockets.attach(pair, 0)
+    send(pair.port, b"1", b"2")
+    time.sleep(0.05)
+    between = time.monotonic()
+    send(pair.port, b"3")
+    assert [len(batch.rows) for batch in sockets.read(passes=2)] == [1, 1]
+    assert sockets.read_to < between
+    assert [len(batch.rows) for batch in sockets.read(passes=2)] == [1]
+    assert sockets.read_to == inf
     sockets.close()
 
 
