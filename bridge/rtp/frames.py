@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum, auto
+from typing import NamedTuple
 
 from bridge.model import POSITION_HZ
 from rtpcodecs.contract import Codec
@@ -34,8 +35,7 @@ class PayloadType:
         return self.codec.table is not None and self.codec.clock_rate_hz == POSITION_HZ
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
+class Frame(NamedTuple):
     """A stretch of the leg's audio: positions [position, position + length), captured at position / 8000 + shift."""
 
     kind: Kind

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from bridge.model import POSITION_HZ
 from bridge.rtp.clock_guess import ClockGuess
@@ -33,8 +33,7 @@ COMFORT_BEHIND = 0.06  # s that filled-in comfort noise stays behind real time, 
 COMFORT_STEPS = 50  # of 20 ms at a time; what a loop that stood still is behind by, it fills in its next ticks
 
 
-@dataclass(frozen=True, slots=True)
-class _Item:
+class _Item(NamedTuple):
     seq: int
     timestamp: int
     payload: bytes
@@ -94,7 +93,7 @@ class Receiver:
 
     @property
     def next_seq(self) -> int:
-        return int(self._lanes.first_word[self._row]) & 0xFFFF
+        return self._lanes.first_word.item(self._row) & 0xFFFF
 
     @property
     def is_waiting(self) -> bool:
@@ -141,7 +140,7 @@ class Receiver:
 
     def _expect(self, seq: int, timestamp: int) -> None:
         lanes, row = self._lanes, self._row
-        lanes.first_word[row] = (int(lanes.first_word[row]) & 0xFFFF0000) | (seq & 0xFFFF)
+        lanes.first_word[row] = (lanes.first_word.item(row) & 0xFFFF0000) | (seq & 0xFFFF)
         lanes.timestamp[row] = timestamp & 0xFFFFFFFF
 
     def _place(self, item: _Item) -> list[Frame]:
@@ -184,7 +183,7 @@ class Receiver:
             return []
         out = self.flush()
         self.counts.restarts += 1
-        self._start(item, int(self._lanes.ssrc[self._row]))
+        self._start(item, self._lanes.ssrc.item(self._row))
         return out + self._deliver(item)
 
     # -- holes and doubts -----------------------------------------------------------------------------------------
@@ -198,7 +197,7 @@ class Receiver:
 
     @property
     def _patience(self) -> float:
-        return min(max(self._jitter, 4.0 * float(self._lanes.jitter[self._row])), self._jitter_max)
+        return min(max(self._jitter, 4.0 * self._lanes.jitter.item(self._row)), self._jitter_max)
 
     def _drain(self, now: float) -> list[Frame]:
         out: list[Frame] = []
@@ -228,7 +227,7 @@ class Receiver:
             self._skipped.popitem(last=False)
         if following < self.next_seq:
             self._lanes.cycles[self._row] += 1
-        self._expect(following, int(self._lanes.timestamp[self._row]))
+        self._expect(following, self._lanes.timestamp.item(self._row))
 
     def flush(self) -> list[Frame]:
         """Everything that is held, holes given up: the stream it belongs to is over."""
@@ -241,8 +240,8 @@ class Receiver:
         """Suddenly late by more than jitter explains. Needs a look at what comes next before it gets its time."""
         if self._is_new_clock or self._is_trusted:
             return False
-        gap = signed32(item.timestamp - int(self._lanes.timestamp[self._row])) / self.clock_hz
-        return self._offset(item, gap) > float(self._lanes.offset[self._row]) + JUMP
+        gap = signed32(item.timestamp - self._lanes.timestamp.item(self._row)) / self.clock_hz
+        return self._offset(item, gap) > self._lanes.offset.item(self._row) + JUMP
 
     def _settle_doubt(self, item: _Item, now: float) -> bool:
         """Burst or stopped clock? A burst brings more audio than time passes; a clock that stood still does not.
@@ -254,9 +253,9 @@ class Receiver:
         elapsed = newest.arrival - item.arrival
         if audio < DOUBT / 2 and now - item.arrival < DOUBT:
             return False
-        gap = signed32(item.timestamp - int(self._lanes.timestamp[self._row])) / self.clock_hz
+        gap = signed32(item.timestamp - self._lanes.timestamp.item(self._row)) / self.clock_hz
         if elapsed >= audio / 2:
-            late = self._offset(item, gap) - float(self._lanes.origin[self._row])
+            late = self._offset(item, gap) - self._lanes.origin.item(self._row)
             self._lanes.shift[self._row] += late
         else:
             self._lanes.offset[self._row] = self._offset(item, gap)  # a burst: late, and known to be
@@ -267,7 +266,7 @@ class Receiver:
     def _offset(self, item: _Item, gap: float) -> float:
         lanes, row = self._lanes, self._row
         duration = self._last_units / self.clock_hz
-        captured = int(lanes.position[row]) / POSITION_HZ + float(lanes.shift[row]) + gap
+        captured = lanes.position.item(row) / POSITION_HZ + lanes.shift.item(row) + gap
         return item.arrival - duration - captured
 
     def _deliver(self, item: _Item) -> list[Frame]:
@@ -298,7 +297,7 @@ class Receiver:
 
     def _guess(self, item: _Item, length: int) -> tuple[int, int]:
         """The clock that the sender counts, and how many of its units the packet lasts."""
-        guess, ordinary = self._guesses[item.payload_type], int(self._lanes.received[self._row]) - self._pushed
+        guess, ordinary = self._guesses[item.payload_type], self._lanes.received.item(self._row) - self._pushed
         if ordinary != self._ordinary:
             self._ordinary = ordinary
             guess.confirm()
@@ -310,7 +309,7 @@ class Receiver:
 
     def _deliver_other(self, item: _Item) -> list[Frame]:
         """Comfort noise, telephone events and unknown types share the sequence, not the audio."""
-        expected = int(self._lanes.timestamp[self._row])
+        expected = self._lanes.timestamp.item(self._row)
         self._expect(item.seq + 1, expected)
         if item.payload_type in self._comfort_types:
             out = [] if self._is_new_clock else self._bridge_gap(item, self.clock_hz)
@@ -330,18 +329,18 @@ class Receiver:
             self._is_new_clock = False
             offset = self._offset(item, 0.0)
             if lanes.origin[row] == lanes.origin[row]:  # a further stream of this leg: keep the leg's own clock
-                lanes.shift[row] += offset - float(lanes.origin[row])
+                lanes.shift[row] += offset - lanes.origin.item(row)
             else:
                 lanes.anchor(row, offset)
             return []
-        gap = signed32(item.timestamp - int(lanes.timestamp[row]))
+        gap = signed32(item.timestamp - lanes.timestamp.item(row))
         out: list[Frame] = []
         if missing and gap > 0:
             lost = min(gap * POSITION_HZ // clock_hz, missing * self._last_units * POSITION_HZ // clock_hz, MAX_CONCEAL)
             out.append(self._frame(Kind.LOST, lost))
             gap -= lost * clock_hz // POSITION_HZ
         lanes.shift[row] += gap / clock_hz
-        ahead = float(lanes.origin[row]) - self._offset(item, 0.0)
+        ahead = lanes.origin.item(row) - self._offset(item, 0.0)
         if ahead > AHEAD:  # no network delivers before sending: the sender's clock leapt, arrival is right
             lanes.shift[row] -= ahead
         return out
@@ -350,10 +349,10 @@ class Receiver:
         self, kind: Kind, length: int, *, item: _Item | None = None, payload_type: PayloadType | None = None
     ) -> Frame:
         lanes, row = self._lanes, self._row
-        position = int(lanes.position[row])
+        position = lanes.position.item(row)
         lanes.position[row] = position + length
         payload, timestamp = (item.payload, item.timestamp) if item else (b"", 0)
-        return Frame(kind, position, length, float(lanes.shift[row]), payload, payload_type, timestamp)
+        return Frame(kind, position, length, lanes.shift.item(row), payload, payload_type, timestamp)
 
     def _expect_plainly(self, item: _Item, units: int, length: int) -> None:
         lanes, row = self._lanes, self._row
@@ -365,10 +364,10 @@ class Receiver:
     def _fill_comfort(self, now: float) -> list[Frame]:
         """The sender said: silence until further notice. It counts as received, in steps of 20 ms."""
         lanes, row = self._lanes, self._row
-        reached = float(lanes.origin[row]) + int(lanes.position[row]) / POSITION_HZ + float(lanes.shift[row])
+        reached = lanes.origin.item(row) + lanes.position.item(row) / POSITION_HZ + lanes.shift.item(row)
         steps = min(int((now - COMFORT_BEHIND - reached) / 0.02), COMFORT_STEPS)
         if steps <= 0:
             return []
         length = steps * POSITION_HZ // 50
-        self._expect(self.next_seq, int(lanes.timestamp[row]) + length * self.clock_hz // POSITION_HZ)
+        self._expect(self.next_seq, lanes.timestamp.item(row) + length * self.clock_hz // POSITION_HZ)
         return [self._frame(Kind.COMFORT, length)]
