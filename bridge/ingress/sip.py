@@ -161,7 +161,7 @@ class SipIngress:
             call.first_answer = call.open(self._host, now)
         except SdpError as error:
             log.info("call refused", reason=str(error), n=488)
-            self.endpoint.reject(event.dialog, 488, now)
+            self.endpoint.reject(event.dialog, 488, now, headers=[warning(error)])
         except CapacityError as error:
             log.info("call refused", reason=str(error), n=503)
             self.endpoint.reject(event.dialog, 503, now, headers=[("Retry-After", str(error.retry_after))])
@@ -199,7 +199,7 @@ class SipIngress:
             body = call.reoffered(event.request, now)
         except SdpError as error:
             log.info("offer refused", call=self._id_of(event.dialog), reason=str(error))
-            self.endpoint.reject(event.dialog, 488, now)
+            self.endpoint.reject(event.dialog, 488, now, headers=[warning(error)])
         else:
             self.endpoint.accept(event.dialog, body, now)
             self._complete_metadata(call, now)
@@ -231,3 +231,8 @@ class SipIngress:
     def _id_of(self, dialog: str) -> str:
         call = self._calls.get(dialog)
         return call.call.id if call is not None and call.call is not None else ""
+
+
+def warning(error: SdpError) -> tuple[str, str]:
+    """What is wrong with an offer, for whoever reads the peer's trace (RFC 3261 20.43; 399 is for any text)."""
+    return "Warning", f'399 callbridge "{error}"'

@@ -56,6 +56,6 @@ class Counts:
     duplicate: int = 0
     malformed: int = 0
     unknown: int = 0
-    "Of a payload type that was not negotiated."
+    "Of a payload type that was not negotiated, or of a second stream beside the present one."
     restarts: int = 0
     "New SSRC or a leap of the sequence number."

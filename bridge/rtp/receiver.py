@@ -20,6 +20,7 @@ from bridge.rtp.clock_guess import ClockGuess
 from bridge.rtp.frames import Counts, Frame, Kind, PayloadType
 from bridge.rtp.lanes import VERSION_2, Lanes
 from bridge.rtp.packet import RtpPacket
+from bridge.rtp.rivals import Rivals
 from bridge.rtp.sequence import signed16, signed32
 
 MAX_DROPOUT = 3000  # packets ahead that still are the same stream (RFC 3550 A.1)
@@ -53,6 +54,7 @@ class Receiver:
         self._types: Mapping[int, PayloadType] = {}
         self._agreed: Mapping[int, PayloadType] = {}
         "By the last offer and answer; `_types` also holds those of the one before."
+        self._rivals = Rivals()
         self._guesses: dict[int, ClockGuess] = {}
         "Of payload types whose senders count in one of two clocks."
         self._pushed = 0
@@ -81,6 +83,7 @@ class Receiver:
         before = {number: kind for number, kind in self._agreed.items() if number not in taken}
         self._types, self._agreed = {**before, **types}, types
         self._event, self._comfort_types = event, comfort
+        self.counts.unknown += self._rivals.forget()
         self._guesses = {
             number: self._guesses.get(number) or ClockGuess(kind.codec.clock_rate_hz, kind.codec.other_clock_hz)
             for number, kind in self._types.items()
@@ -109,6 +112,8 @@ class Receiver:
     def push(self, packet: RtpPacket, arrival: float) -> list[Frame]:
         """One packet, `arrival` in monotonic seconds. Returns what can be released because of it."""
         lanes, row = self._lanes, self._row
+        if self._is_started and packet.ssrc != lanes.ssrc[row] and self._rivals.knows(packet.ssrc):
+            return self._push_left(packet, arrival)
         lanes.received[row] += 1
         self._pushed += 1
         lanes.last_arrival[row] = arrival
@@ -121,8 +126,16 @@ class Receiver:
         elif packet.ssrc != lanes.ssrc[row]:
             out += self.flush()
             self.counts.restarts += 1
+            self._rivals.leave(int(lanes.ssrc[row]))
             self._start(item, packet.ssrc)
         return out + self._place(item)
+
+    def _push_left(self, packet: RtpPacket, arrival: float) -> list[Frame]:
+        """A packet of a stream that was left for the present one."""
+        present_at = float(self._lanes.last_arrival[self._row])
+        taken, n_dropped = self._rivals.judge(packet, arrival, present_at=present_at)
+        self.counts.unknown += n_dropped
+        return [frame for each, at in taken for frame in self.push(each, at)]
 
     def _start(self, item: _Item, ssrc: int) -> None:
         lanes, row = self._lanes, self._row

@@ -139,7 +139,9 @@ async def test_what_cannot_be_answered_is_488(stream: str) -> None:
     host = FakeHost()
     async with served(host) as (ingress, client):
         await call(client, ingress, body=sdp(stream))
-        assert (await client.wait_for(Refused)).status == 488
+        refused = await client.wait_for(Refused)
+        assert refused.status == 488
+        assert refused.response.headers.get("Warning").startswith('399 callbridge "')
     assert host.calls == []
 
 
