@@ -147,6 +147,16 @@ def collided(s: Stranger) -> None:
         thread.join()
 
 
+@script("another stream on the same port in a pause")
+def accompanied(s: Stranger) -> None:
+    """Announcements of the same gateway between the lines, then the voice again by the SSRC that it had."""
+    s.offer("m=audio PORT RTP/AVP 0")
+    quiet = Voice((s.voice.samples // 50).astype("int16"), 81)
+    s.play(s.voice.says(0, 3.9))
+    s.play(quiet.says(3.9, 4.3))
+    s.play(s.voice.says(4.3, SECONDS))
+
+
 @script("payload types that mean something else after each offer")
 def remapped(s: Stranger) -> None:
     s.offer("m=audio PORT RTP/AVP 97 101", "a=rtpmap:97 PCMU/8000", "a=rtpmap:101 telephone-event/8000")
