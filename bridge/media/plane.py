@@ -143,7 +143,9 @@ class Plane:
 
     def _note_absence(self, now: float) -> None:
         silent_for = now - self.lanes.last_arrival
-        absent = self._legs.is_live & (silent_for > ABSENT_AFTER)
+        # Audio not heard yet, with what waits in the kernel behind it, is no absence: the loop was late, not the leg
+        is_heard = self.lanes.position - self._legs.heard_to < FRAME
+        absent = self._legs.is_live & is_heard & (silent_for > ABSENT_AFTER)
         if not absent.any() and not self._is_absent.any():
             return
         for row in np.flatnonzero(absent & ~self._is_absent & (silent_for > FORGET_AFTER)):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from bridge.config import GateSettings
+from bridge.media.outputs import Gate
 from rtpcodecs.g711 import linear_to_ulaw
 from tests.gate.sounds import recording, silence
 from tests.media.sender import Sender, arrivals, audio
@@ -81,3 +82,26 @@ def test_a_word_said_while_the_loop_stood_still_is_heard_and_the_silence_around_
     assert chunks[0].start + before / 8000 == pytest.approx(100.0 + in_word, abs=1e-3)
     books = plane.books(row)
     assert books.sent_s == pytest.approx(len(heard) / 8000, abs=1e-6)
+
+
+@pytest.mark.parametrize("stall", [0.8, 1.5, 2.5])
+def test_a_loop_that_stood_still_takes_what_waits_for_no_absence(stall: float) -> None:
+    plane, row = plane_with_leg(GateSettings(mode="speech"))
+    word = recording(WORDS)
+    loud = np.flatnonzero(np.abs(word.astype(int)) > 500)
+    sound = linear_to_ulaw(np.concatenate([silence(1.0), word[loud[0] : loud[-1] + 1], silence(2.0)])).tobytes()
+    sender = Sender()
+    pieces = [sound[at : at + 160] for at in range(0, len(sound) - 159, 160)]
+    sent = [(100.02 + 0.02 * n, sender.packet(piece)) for n, piece in enumerate(pieces)]
+    gates, taken, now = [], 0, 100.0
+    while now < sent[-1][0]:
+        now += 0.02 if not 101.5 < now < 101.52 else stall
+        for _ in range(25):  # what one beat reads of a socket; the rest waits in the kernel
+            if taken == len(sent) or sent[taken][0] > now:
+                break
+            at, data = sent[taken]
+            plane.incoming.push(arrivals([(row, data, at)]))
+            taken += 1
+        gates += [out for out in plane.tick(now) if isinstance(out, Gate)]
+    assert [gate.change.reason for gate in gates if gate.change.reason == "no rtp"] == []
+    assert [gate.at for gate in gates] == sorted(gate.at for gate in gates)
