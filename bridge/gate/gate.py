@@ -17,30 +17,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bridge.config import GateSettings
-from bridge.gate import thresholds as at
 from bridge.gate.ears import FRAME, Flags, Heard
-from bridge.gate.evidence import NOTHING_DBFS, PER_MS, Evidence
-from bridge.gate.scalars import f32, i32
-from bridge.gate.silero import Floats, Rows
+from bridge.gate.evidence import PER_MS
+from bridge.gate.silero import Rows
+from bridge.gate.voices import FAR, ONE_FRAME, Positions, Voice, Voices
 from bridge.model import POSITION_HZ, Cause
 
 CAUSES = tuple(Cause)  # strongest first; the arrays hold indices into it
 SIGNALLED = 3  # the first three can be told: paused, hold, mute
 PAUSED, HOLD, MUTE, MUSIC, TONE, SILENCE = range(len(CAUSES))
 OPEN = len(CAUSES)  # "no cause" in the arrays
-FAR = 1 << 62  # a position never reached
-Positions = NDArray[np.int64]
-
-
-def _samples(n: int) -> Positions:
-    return np.array(n, np.int64)  # see bridge.gate.scalars
-
-
-ONE_FRAME, HALF_A_FRAME, NEVER = _samples(FRAME), _samples(FRAME // 2), _samples(FAR)
-FADE, TAIL = _samples(at.FADE_MS * PER_MS), _samples(at.TAIL_MS * PER_MS)
-BRIEF_HANGOVER = _samples(at.BRIEF_HANGOVER_MS * PER_MS)
-STIRS_FROM, STIRS_TO = _samples(-at.STIR_BEFORE_MS * PER_MS), _samples(at.STIR_BEHIND_MS * PER_MS)
-LEAST_FLOOR = np.array(NOTHING_DBFS, np.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,15 +46,6 @@ class Change:
     """Where the leg stood when a cause was signalled: behind `position` in the hangover, whose silence is not sent."""
 
 
-@dataclass(frozen=True, slots=True)
-class Voice:
-    """Somebody begins to speak at `position` (as far as can be told), or has stopped at it. In every mode."""
-
-    row: int
-    is_speaking: bool
-    position: int
-
-
 class Gates:
     """The gates of all legs, by row."""
 
@@ -76,43 +53,26 @@ class Gates:
         self.is_open: Flags = np.zeros(capacity, np.bool_)
         self.is_signalled: Flags = np.zeros(capacity, np.bool_)
         "Paused, held or muted by signalling that the mode obeys: need not be heard (Ears.reset before it is again)."
-        self.speech_end = np.zeros(capacity, np.int64)
-        self.send_to = np.full(capacity, FAR, np.int64)
-        """Where an open leg's audio may be sent up to for now. It stands still once nobody has spoken for a while: what
-        lies behind it is sent when speech goes on, and withheld when the gate closes."""
-        self._evidence = Evidence(capacity)
+        self._voices = Voices(capacity)
+        self.speech_end, self.send_to = self._voices.speech_end, self._voices.send_to  # what they are is said there
         self._cause = np.full(capacity, SILENCE, np.int8)
         self._signals = np.zeros((capacity, SIGNALLED), np.bool_)
         self._told = np.full(capacity, OPEN, np.int8)  # the strongest signalled cause that the mode obeys, or OPEN
         self._unspoken = np.full(capacity, OPEN, np.int8)  # what the mode makes of a leg on which nobody speaks
         self._hears = np.zeros(capacity, np.bool_)  # the mode withholds what is heard: mute, tones
         self._hears_music = np.zeros(capacity, np.bool_)  # and the settings want music withheld
-        self._preroll = np.zeros(capacity, np.int64)
-        self._hangover = np.zeros(capacity, np.int64)
         self._mute_after = np.zeros(capacity, np.int64)
-        self._turn_end = np.zeros(capacity, np.int64)
-        self._tail = np.zeros(capacity, np.int64)  # where the last word's sound had faded
-        self._sent_to = np.zeros(capacity, np.int64)  # where the gate last closed: audio before this was sent
         self._barrier = np.zeros(capacity, np.int64)  # where the last hold, mute or pause ended
         self._dead = np.zeros(capacity, np.int64)  # samples of digital silence or absence up to now
-        self._speaking = np.zeros(capacity, np.bool_)
-        self._loudness = np.zeros(capacity, np.float32)  # level of this voice's loud frames, dBFS
-        self._floor = np.zeros(capacity, np.float32)  # level of the line's quietest frames, rising slowly
-        self._spoken = np.zeros(capacity, np.int32)  # frames of speech since the voice began
-        self._voices: list[Voice] = []
-        self._stirs: list[int] = []
 
     def open_leg(self, row: int, settings: GateSettings, position: int) -> list[Change]:
         """A leg begins in this row. Answers the state it begins in."""
-        for flags in (self.is_open, self.is_signalled, self._speaking, self._signals):
+        for flags in (self.is_open, self.is_signalled, self._signals):
             flags[row] = False
         self._obey(row, settings)
-        self._evidence.reset(row)
+        self._voices.open_leg(row, position)
         self._dead[row] = 0
-        self._loudness[row] = NOTHING_DBFS
-        self._floor[row] = 0.0
-        for array in (self.speech_end, self._tail, self._sent_to, self._barrier):
-            array[row] = position
+        self._barrier[row] = position
         cause = SILENCE if settings.mode == "speech" else OPEN
         return [self._change(row, cause, position, "start")]
 
@@ -120,11 +80,9 @@ class Gates:
         self._unspoken[row] = SILENCE if settings.mode == "speech" else OPEN
         self._hears[row] = settings.mode != "off"
         self._hears_music[row] = settings.mode != "off" and settings.music
-        self._preroll[row] = settings.preroll_ms * PER_MS
-        self._hangover[row] = settings.hangover_ms * PER_MS
         self._mute_after[row] = settings.mute_after_ms * PER_MS
-        self._turn_end[row] = settings.turn_end_ms * PER_MS
         self._told[row] = self._strongest_signal(row)
+        self._voices.obey(row, settings)
 
     def _strongest_signal(self, row: int) -> int:
         """The strongest signalled cause that the mode obeys, or OPEN."""
@@ -140,10 +98,10 @@ class Gates:
         if self.is_signalled[row] or wanted != OPEN:
             self.is_signalled[row] = wanted != OPEN
             self._barrier[row] = position
-            self._stop_speaking(row)
+            self._voices.stop(row)
         elif self._withholds(settings, int(self._cause[row])):
             wanted = int(self._cause[row])
-        if wanted == OPEN and not self._speaking[row]:
+        if wanted == OPEN and not self._voices.speaking[row]:
             wanted = int(self._unspoken[row])
         return self._move(row, wanted, position, "settings")
 
@@ -155,20 +113,17 @@ class Gates:
 
     def close_leg(self, row: int) -> None:
         """The leg has ended; its row may be used again."""
-        self.is_open[row] = self.is_signalled[row] = self._speaking[row] = False
-        self._voices = [voice for voice in self._voices if voice.row != row]
-        self._stirs = [other for other in self._stirs if other != row]
+        self.is_open[row] = self.is_signalled[row] = False
+        self._voices.close_leg(row)
 
     def take_voices(self) -> list[Voice]:
         """Who began and who stopped speaking since the last call, in order. For turns; independent of the mode."""
-        voices, self._voices = self._voices, []
-        return voices
+        return self._voices.take()
 
     def take_stirs(self) -> list[int]:
         """The rows in which, about when a turn is due, something was heard that may turn out to be speech: one entry a
         frame. For turns, which had better not end just then; independent of the mode."""
-        stirs, self._stirs = self._stirs, []
-        return stirs
+        return self._voices.take_stirs()
 
     def signal(self, row: int, cause: Cause, on: bool, position: int) -> list[Change]:
         """Hold, mute or pause was signalled or asked for, or has ended. In force at once, idempotent."""
@@ -181,9 +136,9 @@ class Gates:
             return []  # the mode does not obey it
         self.is_signalled[row] = wanted != OPEN
         self._barrier[row] = position
-        self._evidence.forget(row)
         self._dead[row] = 0
-        self._stop_speaking(row)
+        self._voices.forget(row)
+        self._voices.stop(row)
         if wanted == OPEN:
             wanted = int(self._unspoken[row])
         return self._move(row, wanted, position, f"{cause} {'signalled' if on else 'ended'}")
@@ -192,10 +147,7 @@ class Gates:
         """No RTP, or comfort noise, for `seconds` in these rows; their `positions` stand still meanwhile."""
         gone = (seconds * POSITION_HZ).astype(np.int64)
         self._dead[rows] = np.maximum(self._dead[rows], gone)
-        self._evidence.forget(rows)
-        is_over = self._speaking[rows] & (positions - self.speech_end[rows] + gone >= self._hangover[rows])
-        for row in rows[is_over]:
-            self._stop_speaking(int(row))
+        self._voices.stop_absent(rows, gone, positions)
         nothing = np.zeros(rows.size, np.bool_)
         wanted = self._wanted(rows, self._dead[rows] >= self._mute_after[rows], nothing, nothing)
         return self._settle(rows, wanted, positions, positions, "no rtp")
@@ -210,119 +162,13 @@ class Gates:
         dead += ONE_FRAME
         dead *= heard.digital
         self._dead[rows] = dead
-        opens_at = self._listen(heard, positions)
+        opens_at = self._voices.listen(heard, positions, deaf=self.is_signalled[rows])
         wanted = self._wanted(rows, dead >= mute_after, heard.music, heard.tone)
         return self._settle(rows, wanted, opens_at, positions, heard)
 
-    def _listen(self, heard: Heard, positions: Positions) -> Positions:
-        """Who speaks. Answers from where on each row would be sent, were it opened now."""
-        rows, speech, level = heard.rows, heard.speech, heard.level_dbfs
-        talks = speech > f32.SPEECH_ON
-        speaking = self._speaking[rows]
-        begins = self._evidence.believes(heard, talks) & ~(speaking | self.is_signalled[rows])
-        voiced = begins | (speaking & (speech > f32.SPEECH_KEEP))
-        speech_end = self.speech_end[rows]
-        self._note_stirs(rows, ~voiced & (speech > f32.STIR), positions - speech_end)
-        np.putmask(speech_end, voiced, positions)
-        self.speech_end[rows] = speech_end
-        self._note_level(rows, level, talks, begins)
-        silence = positions - speech_end
-        self._follow_tail(heard, voiced, silence, positions)
-        pauses = (speaking & ~voiced).nonzero()[0]
-        kept_from, self.send_to[rows] = self.send_to[rows[pauses]], NEVER
-        ends = pauses
-        if pauses.size:
-            self._keep_back(heard, pauses, kept_from, silence[pauses], positions[pauses])
-            ends = pauses[self._ends(heard, pauses, silence[pauses])]
-        opens_at = positions - ONE_FRAME
-        for n in begins.nonzero()[0]:
-            opens_at[n] = self._begin(int(rows[n]), int(positions[n]), is_doubtful=bool(heard.music[n] | heard.tone[n]))
-        for row in rows[ends]:
-            self._stop_speaking(int(row))
-        return opens_at
-
-    def _note_stirs(self, rows: Rows, stirs: Flags, silence: Positions) -> None:
-        """`silence`: samples since speech was last heard, this frame left out."""
-        if np.count_nonzero(stirs):
-            overdue = silence - self._turn_end[rows]
-            self._stirs += rows[stirs & (overdue > STIRS_FROM) & (overdue < STIRS_TO)].tolist()
-
-    def _note_level(self, rows: Rows, level: Floats, talks: Flags, begins: Flags) -> None:
-        """Of the line's floor and of this voice."""
-        floor = self._floor[rows] + f32.FLOOR_RISE_DB
-        np.minimum(floor, level, floor)
-        self._floor[rows] = np.maximum(floor, LEAST_FLOOR)
-        if np.count_nonzero(talks):
-            loudness = self._loudness[rows]
-            np.copyto(loudness, np.maximum(level, loudness - f32.LOUDNESS_FALL_DB), where=talks)
-            self._loudness[rows] = loudness
-            self._spoken[rows] += talks
-        if np.count_nonzero(begins):
-            self._spoken[rows[begins]] = 0
-
-    def _follow_tail(self, heard: Heard, voiced: Flags, silence: Positions, positions: Positions) -> None:
-        """A word's sound fades behind where speech was last heard: from frame to frame, and not for long."""
-        rows = heard.rows
-        tail = self._tail[rows]
-        fades = (tail >= positions - ONE_FRAME) & (silence <= FADE) & ~voiced
-        np.putmask(tail, voiced, positions)
-        pick = fades.nonzero()[0]
-        if pick.size:
-            row, level = rows[pick], heard.level_dbfs[pick]
-            loudness, floor = self._loudness[row], self._floor[row] + f32.TAIL_ABOVE_FLOOR_DB
-            is_tail = (level > loudness - f32.FADE_DEPTH_DB) & (level < loudness - f32.FADE_BELOW_DB)
-            is_tail &= (level > floor) & self._is_audible(heard, pick)
-            tail[pick[is_tail]] = positions[pick[is_tail]]
-        self._tail[rows] = tail
-
-    def _is_audible(self, heard: Heard, pick: Rows) -> Flags:
-        """What is a pause on other legs is not yet one where the voice is faint: its last sounds are fainter still."""
-        row = heard.rows[pick]
-        quiet = np.minimum(f32.GAP_DBFS, self._loudness[row] - f32.GAP_BELOW_BED_DB)
-        quiet = np.maximum(quiet, self._floor[row] + f32.TAIL_ABOVE_FLOOR_DB)
-        audible: Flags = ~heard.gap[pick] | (heard.level_dbfs[pick] > quiet)
-        return audible
-
-    def _keep_back(
-        self, heard: Heard, pick: Rows, kept_from: Positions, silence: Positions, positions: Positions
-    ) -> None:
-        """In the hangover, audio behind the tail of the last sound waits: it is sent if speech goes on. `pick`: which
-        of the heard pause, `kept_from`: where their audio has waited from so far."""
-        row = heard.rows[pick]
-        sounds = self._is_audible(heard, pick)
-        sounds &= heard.level_dbfs[pick] > self._loudness[row] - f32.TAIL_DEPTH_DB
-        sound_end = positions - silence
-        np.putmask(sound_end, sounds, positions)
-        np.putmask(kept_from, sounds | (kept_from == NEVER), sound_end + TAIL)
-        np.putmask(kept_from, self._unspoken[row] == OPEN, NEVER)
-        self.send_to[row] = kept_from
-
-    def _ends(self, heard: Heard, pick: Rows, silence: Positions) -> Flags:
-        """Of the voices that pause: is the hangover over?"""
-        row = heard.rows[pick]
-        is_brief = (self._spoken[row] < i32.BRIEF_FRAMES) & (heard.speech[pick] < f32.BRIEF_SPEECH)
-        is_brief &= heard.level_dbfs[pick] > self._loudness[row] - f32.BRIEF_DEPTH_DB
-        hangover = self._hangover[row]
-        np.putmask(hangover, is_brief, BRIEF_HANGOVER)
-        ends: Flags = silence >= hangover - HALF_A_FRAME
-        return ends
-
-    def _begin(self, row: int, position: int, *, is_doubtful: bool) -> int:
-        """Somebody speaks. Answers where to send from: the onset, less the pre-roll."""
-        n_frames, lead = self._evidence.onset(row, int(self._preroll[row]), is_doubtful=is_doubtful)
-        onset = position - n_frames * FRAME
-        self._speaking[row] = True
-        self._voices.append(Voice(row, True, max(onset, int(self._sent_to[row]))))
-        return onset - lead
-
-    def _stop_speaking(self, row: int) -> None:
-        if self._speaking[row]:
-            self._speaking[row] = False
-            self._voices.append(Voice(row, False, int(self._tail[row]) - at.VOICE_TRAIL_MS * PER_MS))
-
     def _wanted(self, rows: Rows, is_dead: Flags, music: Flags, tone: Flags) -> NDArray[np.int8]:
         """The cause each row should be closed for, or OPEN; weakest first, each stronger one overwrites."""
-        speaking, wanted = self._speaking[rows], self._unspoken[rows]
+        speaking, wanted = self._voices.speaking[rows], self._unspoken[rows]
         wanted[speaking] = OPEN
         if np.count_nonzero(tone):
             wanted[tone & ~speaking & self._hears[rows]] = TONE
@@ -346,7 +192,7 @@ class Gates:
         """What in the n-th of the heard frames moved its gate."""
         row = int(heard.rows[n])
         before = int(self._cause[row])
-        if cause == OPEN and self._speaking[row]:
+        if cause == OPEN and self._voices.speaking[row]:
             if row in heard.again:
                 return "speech heard again"
             return "speech over music" if heard.music[n] else "speech over a tone" if heard.tone[n] else "speech"
@@ -362,14 +208,14 @@ class Gates:
         if cause == self._cause[row]:
             return []
         if cause == OPEN:
-            position = max(position, int(self._barrier[row]), int(self._sent_to[row]))
+            position = max(position, int(self._barrier[row]), int(self._voices.sent_to[row]))
         return [self._change(row, cause, position, reason)]
 
     def _change(self, row: int, cause: int, position: int, reason: str) -> Change:
         told_at = position if cause < SIGNALLED and self.is_signalled[row] else 0
         if self.is_open[row]:
-            position = min(position, max(int(self.send_to[row]), int(self._sent_to[row])))
-            self._sent_to[row] = position
+            position = min(position, max(int(self.send_to[row]), int(self._voices.sent_to[row])))
+            self._voices.sent_to[row] = position
         self.send_to[row] = FAR
         self._cause[row] = cause
         self.is_open[row] = cause == OPEN

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from bridge.config import GateSettings, RtpSettings
 from bridge.gate.ears import FRAME, Ears
-from bridge.gate.gate import Change, Gates, Voice
+from bridge.gate.gate import Change, Gates
+from bridge.gate.voices import Voice
 from bridge.media.hearing import Hearing, kind_of
 from bridge.media.history import HISTORY, UNHEARD_MOST
 from bridge.media.incoming import Incoming

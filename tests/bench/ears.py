@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 
 from bridge.config import GateSettings
 from bridge.gate.ears import FRAME
-from bridge.gate.gate import Change, Gates, Voice
+from bridge.gate.gate import Change, Gates
 from bridge.gate.turns import Turns
+from bridge.gate.voices import Voice
 from bridge.model import Cause
 from tests.bench import ears_cost, ears_material
 from tests.gate.keeping import KeepingEars

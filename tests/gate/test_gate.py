@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from bridge.config import GateSettings
 from bridge.gate.ears import FRAME, Heard
-from bridge.gate.gate import Change, Gates, Voice
+from bridge.gate.gate import Change, Gates
+from bridge.gate.voices import Voice
 from bridge.model import Cause
 
 SPEECH = GateSettings()
