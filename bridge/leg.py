@@ -234,6 +234,7 @@ class Leg:
             self._row,
             types,
             event=media.telephone_event,
+            further_events=media.further_events,
             comfort=media.comfort_noise,
             remote=media.remote,
             srtp=self._srtp,

@@ -35,6 +35,8 @@ class MediaOffer:
     remote: tuple[str, int] | None = None
     "Where the peer says its RTP comes from and RTCP goes to (SDP c= and m=); None while unknown or 0.0.0.0."
     telephone_event: int | None = None
+    further_events: frozenset[int] = frozenset()
+    "More payload types of telephone events, of other clocks."
     comfort_noise: frozenset[int] = frozenset({13, 19})
     srtp: SrtpKeys | None = None
     "Keys that the *peer* protects its packets with; None for plain RTP."

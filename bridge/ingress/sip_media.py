@@ -92,6 +92,7 @@ def agreed(choice: Choice, media: Media, crypto: CryptoLine | None, own: SrtpKey
         formats=payload_formats(choice.audio),
         remote=media.remote,
         telephone_event=choice.telephone_event.payload_type if choice.telephone_event else None,
+        further_events=frozenset(item.payload_type for item in choice.further_events),
         comfort_noise=frozenset({13, 19}) | {item.payload_type for item in choice.comfort_noise},
         srtp=crypto.keys if crypto else None,
         srtp_own=own,
@@ -119,7 +120,7 @@ def our_offer(*, srtp: str, codecs: Sequence[str] = ()) -> Stream | None:
             formats.append(Format(number, codec.name, codec.clock_rate_hz, codec.sdp_channels))
     if not formats:
         return None
-    choice = Choice(tuple(formats), TELEPHONE_EVENT, (Format(13, "CN", 8000),))
+    choice = Choice(tuple(formats), TELEPHONE_EVENT, comfort_noise=(Format(13, "CN", 8000),))
     media = MediaOffer(payload_formats(formats), telephone_event=TELEPHONE_EVENT.payload_type)
     if srtp != "required":
         return Stream(choice, media, "RTP/AVP", "sendrecv")

@@ -62,6 +62,7 @@ class Incoming:
         types: Mapping[int, PayloadType],
         *,
         event: int | None,
+        further_events: frozenset[int] = frozenset(),
         comfort: frozenset[int],
         remote: tuple[str, int] | None,
         srtp: SrtpReceiver | None,
@@ -75,7 +76,7 @@ class Incoming:
         else:
             track.latch.reopen(remote)
         track.srtp = srtp
-        track.receiver.configure(types, event=event, comfort=comfort)
+        track.receiver.configure(types, event=event, further_events=further_events, comfort=comfort)
         self._is_secured[row] = srtp is not None
 
     def source(self, row: int) -> tuple[str, int] | None:

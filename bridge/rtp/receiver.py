@@ -60,7 +60,7 @@ class Receiver:
         self._pushed = 0
         self._ordinary = 0
         "Packets that the batch path took, as far as the guesses know."
-        self._event: int | None = None
+        self._events: frozenset[int] = frozenset()
         self._comfort_types: frozenset[int] = frozenset()
         self._buffer: dict[int, _Item] = {}
         self._hole_since = 0.0
@@ -76,13 +76,21 @@ class Receiver:
         "Of the last audio's timestamps; telephone events share it (RFC 4733 section 2.1)."
         self.in_comfort = False
 
-    def configure(self, types: Mapping[int, PayloadType], *, event: int | None, comfort: frozenset[int]) -> None:
+    def configure(
+        self,
+        types: Mapping[int, PayloadType],
+        *,
+        event: int | None,
+        comfort: frozenset[int],
+        further_events: frozenset[int] = frozenset(),
+    ) -> None:
         """What may come, after an offer was answered. Audio of the types that were agreed before is still taken: such
         packets are on their way (RFC 3264 section 8.3.2)."""
-        taken = comfort | {event}  # a number that meant audio before may now mean one of these
+        self._events = further_events | ({event} if event is not None else set())
+        taken = comfort | self._events  # a number that meant audio before may now mean one of these
         before = {number: kind for number, kind in self._agreed.items() if number not in taken}
         self._types, self._agreed = {**before, **types}, types
-        self._event, self._comfort_types = event, comfort
+        self._comfort_types = comfort
         self.counts.unknown += self._rivals.forget()
         self._guesses = {
             number: self._guesses.get(number) or ClockGuess(kind.codec.clock_rate_hz, kind.codec.other_clock_hz)
@@ -105,7 +113,7 @@ class Receiver:
 
     def knows(self, payload_type: int) -> bool:
         """Whether a packet of that type may be ours at all (a latch must not follow anything else)."""
-        return payload_type in self._types or payload_type == self._event or payload_type in self._comfort_types
+        return payload_type in self._types or payload_type in self._events or payload_type in self._comfort_types
 
     # -- in -----------------------------------------------------------------------------------------------------
 
@@ -330,7 +338,7 @@ class Receiver:
             self.in_comfort = not self._is_new_clock
             self._expect_slowly()
             return out
-        if item.payload_type == self._event:
+        if item.payload_type in self._events:
             return [self._frame(Kind.EVENT, 0, item=item)]
         return []
 

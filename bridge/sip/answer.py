@@ -23,12 +23,15 @@ class Choice:
 
     audio: tuple[Format, ...]
     telephone_event: Format | None = None
+    further_events: tuple[Format, ...] = ()
+    "Of the clocks that other formats of `audio` have: DTMF beside those comes by them (RFC 4733 section 2.1)."
     comfort_noise: tuple[Format, ...] = ()
 
     @property
     def formats(self) -> tuple[Format, ...]:
         """All, in the order of the offer's preference: audio, then DTMF, then comfort noise."""
-        return (*self.audio, *((self.telephone_event,) if self.telephone_event else ()), *self.comfort_noise)
+        events = (self.telephone_event, *self.further_events) if self.telephone_event else ()
+        return (*self.audio, *events, *self.comfort_noise)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +60,11 @@ def choose(media: Media, accepts: Callable[[Format], bool], *, preferred: Sequen
     if not audio:
         return None
     events = [item for item in offered if item.name == "TELEPHONE-EVENT"]
-    matching = [item for item in events if item.clock_hz == audio[0].clock_hz]  # RFC 4733 2.1: same clock as the audio
+    by_clock = {item.clock_hz: item for item in reversed(events)}
+    clocks = dict.fromkeys(item.clock_hz for item in audio)
+    matching = [by_clock[clock_hz] for clock_hz in clocks if clock_hz in by_clock] or events[:1]
     noise = tuple(item for item in offered if item.name == "CN")
-    return Choice(audio, next(iter(matching or events), None), noise)
+    return Choice(audio, next(iter(matching), None), tuple(matching[1:]), noise)
 
 
 def answer_direction(offered: str, wanted: str) -> str:

@@ -168,17 +168,20 @@ def remapped(s: Stranger) -> None:
     s.play(s.voice.says(4.0, SECONDS, codec="PCMA", pt=101))
 
 
-@script("opus with key presses by its own clock")
+@script("opus with key presses by each codec's clock")
 def opus(s: Stranger) -> None:
     s.offer(
-        "m=audio PORT RTP/AVP 111 110 101", "a=rtpmap:111 opus/48000/2", "a=rtpmap:110 telephone-event/48000",
+        "m=audio PORT RTP/AVP 111 0 110 101", "a=rtpmap:111 opus/48000/2", "a=rtpmap:110 telephone-event/48000",
         "a=rtpmap:101 telephone-event/8000",
     )  # fmt: skip
     s.play(s.voice.says(0, 3.8, codec="OPUS", pt=111))
     s.play(s.voice.presses("1", 3.8, 0.1, pt=110, clock_hz=48000))
     s.play(s.voice.says(3.9, 4.1, codec="OPUS", pt=111))
     s.play(s.voice.presses("2", 4.1, 0.1, pt=110, clock_hz=48000, ends=1))
-    s.play(s.voice.says(4.2, SECONDS, codec="OPUS", pt=111))
+    s.play(s.voice.says(4.2, 7.0, codec="OPUS", pt=111))
+    s.voice.base -= round(7.0 * (8000 - 48000))  # to another clock the timestamps go on
+    s.play(s.voice.says(7.0, SECONDS))
+    s.play(s.voice.presses("3", SECONDS, 0.1, pt=101))
 
 
 @script("keys in info")
@@ -272,9 +275,9 @@ def recorded(s: Stranger) -> None:
 
 
 DIGITS = {
-    "payload types that mean something else after each offer",
-    "opus with key presses by its own clock",
-    "keys in info",
+    "payload types that mean something else after each offer": ["1", "2"],
+    "opus with key presses by each codec's clock": ["1", "2", "3"],
+    "keys in info": ["1", "2"],
 }
 
 
@@ -355,10 +358,10 @@ def test_every_word_stands_in_its_place_and_no_other(evening: Evening, name: str
     assert told.events[-1].data["reason"] == "hangup"
 
 
-@pytest.mark.parametrize("name", sorted(DIGITS))
+@pytest.mark.parametrize("name", DIGITS)
 def test_every_key_is_told_once(evening: Evening, name: str) -> None:
     pressed = [e.data for e in evening.told[name].events if e.type == "dtmf"]
-    assert [key["digit"] for key in pressed] == ["1", "2"]
+    assert [key["digit"] for key in pressed] == DIGITS[name]
     assert all(60 <= key["duration_ms"] <= 100 for key in pressed)
 
 

@@ -103,13 +103,20 @@ def test_the_answered_direction_is_what_the_offer_allows(offered: str, wanted: s
     assert answer_direction(offered, wanted) == answered
 
 
-def test_dtmf_of_the_audios_clock_is_chosen() -> None:
+def test_dtmf_of_each_audios_clock_is_chosen() -> None:
     lines = ("a=rtpmap:111 opus/48000/2", "a=rtpmap:101 telephone-event/8000", "a=rtpmap:110 telephone-event/48000")
     media = described("m=audio 4000 RTP/AVP 111 0 101 110 13", *lines).media[0]
     choice = choose(media, lambda item: item.name in ("OPUS", "PCMU"))
     assert choice is not None
     assert choice.telephone_event == Format(110, "TELEPHONE-EVENT", 48000)
-    assert [item.payload_type for item in choice.formats] == [111, 0, 110, 13]
+    assert [item.payload_type for item in choice.formats] == [111, 0, 110, 101, 13]
+    only = choose(media, lambda item: item.name == "PCMU")
+    assert only is not None
+    assert [item.payload_type for item in only.formats] == [0, 101, 13]
+    other = described("m=audio 4000 RTP/AVP 0 110", lines[2]).media[0]
+    choice = choose(other, lambda item: item.name == "PCMU")
+    assert choice is not None
+    assert [item.payload_type for item in choice.formats] == [0, 110]  # better one of a foreign clock than none
 
 
 def test_without_audio_nothing_is_chosen() -> None:
