@@ -115,17 +115,17 @@ class Ears:
         loudest = np.maximum(level, self._loudest[rows] - f32.LOUDEST_FALL_DB)
         self._loudest[rows] = loudest
         gain_db = np.minimum(np.maximum(f32.LOUD_ENOUGH_DBFS - loudest, ZERO), f32.GAIN_MOST_DB)
-        audio = samples * (TEN ** (gain_db / TWENTY) / FULL_SCALE)[:, None]
+        gain = (TEN ** (gain_db / TWENTY) / FULL_SCALE)[:, None]
         steady_run = self._count_steady(rows, level)
         doubtful = (level >= f32.SKIP_DBFS) & (steady_run < i32.HISS_FRAMES)
         pick = doubtful.nonzero()[0]
         if pick.size == rows.size:
-            speech = self._silero.speech(rows, audio)
+            speech = self._silero.speech(rows, samples * gain)
         else:
             speech = np.zeros(rows.size, np.float32)
-            speech[pick] = self._silero.speech(rows[pick], audio.take(pick, 0))
+            speech[pick] = self._silero.speech(rows[pick], samples.take(pick, 0) * gain[pick])
             rest = (~doubtful).nonzero()[0]
-            self._silero.skip(rows[rest], audio[rest, -CONTEXT:])
+            self._silero.skip(rows[rest], samples[rest, -CONTEXT:] * gain[rest])
         steady_run *= speech < f32.HISS_SPEECH
         self._steady_run[rows] = steady_run
         return speech
