@@ -186,6 +186,9 @@ class Ears:
         np.putmask(step, speech > f32.SPEECH_ON, f32.MUSIC_SPEECH_STEP)
         np.putmask(step, sounding & (swing > f32.STEADY_DB), ONE)
         score = np.minimum(np.maximum(self._score[rows] + step, ZERO), f32.MUSIC_TOP)
+        half_heard = was_music & (speech > f32.SPEECH_ON) & (speech <= f32.SURE)
+        if np.count_nonzero(half_heard):  # singing, brass: it opens no gate in music, nor may it end what it would
+            np.putmask(score, half_heard, np.maximum(score, f32.MUSIC_OFF))
         self._score[rows] = score
         music: Flags = (score >= f32.MUSIC_ON) | (was_music & (score >= f32.MUSIC_OFF))
         self._music[rows] = music

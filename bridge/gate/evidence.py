@@ -113,6 +113,8 @@ class Evidence:
         order = (self._slot[row] - np.arange(at.LOOKBACK_FRAMES)) % RING  # newest first
         speech, level = self._speech[row, order], self._level[row, order]
         hints = np.flatnonzero(speech[: at.DOUBT_LOOKBACK_FRAMES if is_doubtful else None] > at.HINT)
+        if is_doubtful:
+            hints = _of_the_words(hints, speech)
         first = int(hints[-1]) if hints.size else at.ON_FRAMES - 1
         known = np.sort(level[~np.isnan(level)])
         floor = max(float(known[len(known) // 10]), NOTHING_DBFS)
@@ -132,6 +134,13 @@ class Evidence:
 
 WEAK_WINDOW, AFTER_GAP_WINDOW, LOUDER_WINDOW = mask(at.WEAK_WINDOW), mask(at.AFTER_GAP_WINDOW), mask(at.LOUDER_WINDOW)
 GAP_WINDOW, DOUBT_WINDOW, LOOKBACK = mask(at.GAP_WINDOW), mask(at.DOUBT_WINDOW), mask(at.LOOKBACK_FRAMES)
+
+
+def _of_the_words(hints: Rows, speech: Floats) -> Rows:
+    """Frames that hint at speech, newest first, but for those that lie apart from the words: music has its own."""
+    newest, *older = np.split(hints, np.flatnonzero(np.diff(hints) > at.HINTS_APART_FRAMES) + 1)
+    spoken = [group for group in older if np.count_nonzero(speech[group] > at.SPEECH_ON) >= at.HINTS_SPOKEN_FRAMES]
+    return spoken[-1] if spoken else newest
 
 
 def _push(histories: Bits, rows: Rows, newest: Flags) -> Bits:

@@ -41,6 +41,8 @@ WEAK_FRAMES = 14  # ... is speech when it stays so
 LOOKBACK_FRAMES = 60  # 1.9 s: a hint this long before the first sure frame belongs to the same words
 DOUBT_LOOKBACK_FRAMES = 50  # within music less: its own hints are many
 HINT = 0.25  # probability of speech that means nothing alone, and an onset when words follow
+HINTS_APART_FRAMES = 22  # but within music not when so far (0.7 s) before the next one, ...
+HINTS_SPOKEN_FRAMES = 2  # ... unless so many of them were speech by the network's own account: a first "hello"
 RISE_DB = 12.0  # above the floor of the last two seconds: sound that leads into a word without a pause is part of it
 QUIET_LEAD_MS = 200  # pre-roll where the line was quiet before the onset (the setting is the most that is sent)
 

@@ -8,6 +8,7 @@ import pytest
 from bridge.config import GateSettings
 from bridge.gate.ears import FRAME
 from bridge.gate.gate import Change, Gates
+from bridge.gate.silero import Silero
 from bridge.model import Cause
 from tests.gate.keeping import KeepingEars
 from tests.gate.sounds import Sound, at_level, frames_of, noise, recording, silence, sines
@@ -57,6 +58,20 @@ def test_hold_music_is_withheld_and_called_music() -> None:
     changes = listen(np.concatenate([music, music]))
     assert sent_seconds(changes, 2 * len(music)) < 0.02 * 2 * len(music) / 8000
     assert Cause.MUSIC in [change.cause for change in changes]
+
+
+@pytest.mark.parametrize(("p", "is_music"), [(0.7, True), (0.95, False)])
+def test_only_what_is_surely_speech_ends_music_while_it_sounds(
+    p: float, is_music: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = [0.0]
+    monkeypatch.setattr(Silero, "speech", lambda _self, rows, _audio: np.full(rows.size, said[0], np.float32))
+    ears, tune = KeepingEars(1), frames_of(recording("hold-music"))
+    heard = [ears.hear(np.array([0]), frame[None]) for frame in tune[:120]]
+    assert heard[-1].music[0]
+    said[0] = p
+    heard += [ears.hear(np.array([0]), frame[None]) for frame in tune[120:180]]
+    assert heard[-1].music[0] == is_music
 
 
 def test_a_short_word_after_minutes_of_music_is_heard() -> None:

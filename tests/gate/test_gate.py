@@ -108,6 +108,17 @@ def test_a_hint_a_second_before_belongs_to_the_same_words() -> None:
     assert opened.position < start
 
 
+@pytest.mark.parametrize(("p", "is_sent"), [(0.4, False), (0.6, True)])
+def test_within_music_a_hint_a_second_before_is_the_musics_own_and_a_word_is_not(p: float, is_sent: bool) -> None:
+    line = Line(SPEECH)
+    line.hear(5, music=True)
+    hinted = line.position
+    line.hear(0.1, p=p, music=True)
+    line.hear(0.9, music=True)
+    (opened,) = line.hear(1, p=0.9, music=True)
+    assert (opened.position < hinted) is is_sent
+
+
 def test_one_loud_frame_is_a_click_and_opens_nothing() -> None:
     line = Line(SPEECH)
     for _ in range(5):
