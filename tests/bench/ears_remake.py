@@ -1,18 +1,19 @@
 """Makes a labelled folder that the ears have never heard, for `python -m tests.bench.ears`.
 
-    python -m tests.bench.ears_remake FOLDER OUT [--voices DIR] [--tunes DIR] [--seed 1] [--calls 10]
+    python -m tests.bench.ears_remake FOLDER OUT [--voices DIR] [--tunes DIR] [--seed 1] [--calls 10] [--queue]
 
 The voices are those of FOLDER (a labelled one), faster or slower by up to 12 % and so higher or deeper, at other
 levels, on other lines; with `--voices` instead those of DIR, a sub-folder of recordings per speaker, labelled by their
 energy.
 The tunes are made of numbers (`ears_synth`), with FOLDER's sung ones shifted in pitch, or with `--tunes` the files of
 DIR; through narrow bands, level control and low bit rates as hold music comes. The same seed makes the same folder.
+With `--queue` each call holds as a call centre does: ringback and a beep, music of -35 to -12 dBFS through codecs, one
+tune faded into another, and every half minute an announcement over it.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import csv
 import json
 import wave
@@ -20,26 +21,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
 from numpy.typing import NDArray
 
 from tests.bench import ears_codecs, ears_synth
 from tests.bench.ears import Item, Sound, Span, read_folder
-from tests.bench.ears_material import transcoded
+from tests.bench.ears_phrases import AUDIO, Phrase, faster, on_a_line, pcm, read, recorded, shifted
 from tests.bench.ears_synth import RATE, Random, Wave, level, line_noise
-
-PAUSE = 0.15  # s; shorter ones are part of the speech, as in the development set's labels
-AUDIO = (".wav", ".flac", ".ogg", ".mp3", ".opus", ".gsm")
-
-
-@dataclass
-class Phrase:
-    """A stretch of one speaker's talk that can be laid anywhere: it begins and ends in its own quiet."""
-
-    wave: Wave
-    speech: list[Span]
-    speaker: str
 
 
 @dataclass
@@ -60,104 +48,6 @@ class Leg:
 
     def segment(self, kind: str, start: float, end: float, detail: str = "") -> None:
         self.segments.append({"start": round(start, 3), "end": round(end, 3), "class": kind, "detail": detail})
-
-
-def read(path: Path) -> Wave:
-    """Any file as mono at 8 kHz, as far as it can be decoded."""
-    resampler = av.AudioResampler("s16", "mono", RATE)
-    parts: list[NDArray[np.int16]] = []
-    with contextlib.suppress(av.FFmpegError), av.open(str(path), metadata_errors="ignore") as container:
-        for decoded in container.decode(audio=0):
-            decoded.pts = None
-            parts += [part.to_ndarray().ravel() for part in resampler.resample(decoded)]
-    parts += [part.to_ndarray().ravel() for part in resampler.resample(None)] if parts else []
-    return np.concatenate(parts).astype(np.float64) / 32768 if parts else np.zeros(0)
-
-
-def faster(sound: Wave, factor: float) -> Wave:
-    """`factor` times as fast, and as high."""
-    resampler = av.AudioResampler("s16", "mono", RATE)
-    frame = av.AudioFrame.from_ndarray(pcm(sound)[None], format="s16", layout="mono")
-    frame.sample_rate = round(RATE * factor)
-    parts = [part.to_ndarray().ravel() for f in (frame, None) for part in resampler.resample(f)]
-    return np.concatenate(parts).astype(np.float64) / 32768
-
-
-def pcm(sound: Wave) -> Sound:
-    return np.clip(np.round(sound * 32768), -32768, 32767).astype(np.int16)
-
-
-def by_energy(sound: Wave) -> list[Span]:
-    """Where a clean recording sounds: 10 ms frames above -40 dB of its loud ones and 10 dB above its floor."""
-    frames = sound[: len(sound) // 80 * 80].reshape(-1, 80)
-    db = 10 * np.log10(np.mean(frames**2, axis=1) + 1e-10)
-    if not db.size:
-        return []
-    on = db > max(np.percentile(db, 95) - 35, min(np.percentile(db, 5) + 10, -35.0))
-    edges = np.flatnonzero(np.diff(np.concatenate([[0], on.astype(int), [0]]))).reshape(-1, 2) / 100
-    spans: list[Span] = []
-    for a, b in edges:
-        if spans and a - spans[-1][1] < PAUSE:
-            spans[-1] = (spans[-1][0], float(b))
-        else:
-            spans.append((float(a), float(b)))
-    return [(a, b) for a, b in spans if b - a >= 0.1]
-
-
-def cut(sound: Wave, spans: list[Span], speaker: str) -> list[Phrase]:
-    """Phrases of 1 to 8 s, cut where nobody speaks for 0.3 s or more."""
-    phrases, start = [], 0
-    for n, (_, b) in enumerate(spans):
-        is_last = n + 1 == len(spans)
-        if not is_last and spans[n + 1][0] - b < 0.3 and spans[n + 1][1] - spans[start][0] < 8:
-            continue
-        begin, end = max(spans[start][0] - 0.12, 0.0), b + 0.12
-        if b - spans[start][0] >= 0.5:
-            inner = [(x - begin, y - begin) for x, y in spans[start : n + 1]]
-            phrases.append(Phrase(sound[round(begin * RATE) : round(end * RATE)], inner, speaker))
-        start = n + 1
-    return phrases
-
-
-def shifted(rng: Random, items: list[Item]) -> list[Phrase]:
-    """The speech of a labelled folder as other voices would say it."""
-    phrases = []
-    for item in items:
-        factor = float(rng.choice([-1, 1])) * rng.uniform(0.05, 0.12) + 1
-        spans = [(a / factor, b / factor) for a, b in item.speech]
-        phrases += cut(faster(item.sound / 32768, factor), spans, f"{item.name} x{factor:.2f}")
-    return phrases
-
-
-def recorded(rng: Random, folder: Path, most: int = 40) -> list[Phrase]:
-    """Phrases of each speaker's recordings."""
-    phrases = []
-    for speaker in sorted(path for path in folder.iterdir() if path.is_dir()):
-        files = sorted(path for path in speaker.rglob("*") if path.suffix in AUDIO)
-        for n in rng.permutation(len(files))[:most]:
-            sound = read(files[n])
-            if 0.3 * RATE < len(sound) < 60 * RATE and np.abs(sound).max() > 0.01:
-                phrases += cut(sound, by_energy(sound), speaker.name)
-    return phrases
-
-
-def on_a_line(rng: Random, sound: Wave, dbfs: float, *, worst: bool = False) -> Wave:
-    """As a telephone line gives it: its band, its level, and mostly nothing else."""
-    if rng.random() < 0.5:
-        spectrum = np.fft.rfft(sound)
-        hz = np.fft.rfftfreq(len(sound), 1 / RATE)
-        sound = np.fft.irfft(spectrum * np.clip((hz - 200) / 150, 0, 1) * np.clip((3500 - hz) / 200, 0, 1), len(sound))
-    if worst and rng.random() < 0.3:  # automatic level control: pumps over about a second
-        power = np.convolve(sound**2, np.ones(4000) / 4000, "same")
-        sound = sound / np.sqrt(power + np.mean(sound**2) / 30)
-    sound = level(sound, dbfs)
-    if worst and rng.random() < 0.4:
-        codec = rng.choice(["opus", "gsm", "tandem"])
-        narrow = pcm(sound)
-        coded = (transcoded("libopus", RATE, {"application": "voip"})(narrow, []) if codec == "opus"
-                 else ears_codecs.gsm(narrow) if codec == "gsm" else ears_codecs.tandem(narrow))  # fmt: skip
-        sound = coded.astype(np.float64) / 32768
-    return sound
 
 
 class Maker:
@@ -243,10 +133,10 @@ class Maker:
 
     # -- calls
 
-    def make_call(self, number: int) -> None:
+    def make_call(self, number: int, *, is_queue: bool = False) -> None:
         """Ringback, talk in turns with hesitations shorter than 0.7 s, a hold with music, a muted stretch, DTMF."""
         rng = self.rng
-        legs = {"caller": Leg(np.zeros(240 * RATE)), "agent": Leg(np.zeros(240 * RATE))}
+        legs = {"caller": Leg(np.zeros(400 * RATE)), "agent": Leg(np.zeros(400 * RATE))}
         voices = dict(zip(legs, (self.phrase().speaker for _ in legs), strict=True))
         levels = {role: rng.uniform(-32, -16) for role in legs}
         at = 0.5
@@ -260,7 +150,7 @@ class Maker:
         for n in range(int(rng.integers(12, 18))):
             at = self.turn(legs[role], voices[role], levels[role], at) + rng.uniform(0.25, 1.6)
             if n == hold_after:
-                at = self.hold(legs, at)
+                at = self.queue(legs, at, max(voices.values())) if is_queue else self.hold(legs, at)
             role = "caller" if role == "agent" and rng.random() < 0.9 else "agent"
         whole = round((at + 1.5) * RATE)
         for leg in legs.values():
@@ -307,6 +197,54 @@ class Maker:
             other.segment("tone", at + 1, other.lay(level(ears_synth.tone(rng, "dtmf", 4.0), -20), at + 1), "dtmf")
         return end + rng.uniform(0.1, 0.8)
 
+    def queue(self, legs: dict[str, Leg], at: float, speaker: str) -> float:
+        """A call centre's hold on one leg; the other is quiet or mute."""
+        rng = self.rng
+        music, other = (legs[role] for role in rng.permutation(list(legs)))
+        at += 0.5
+        if rng.random() < 0.4:
+            name = str(rng.choice([n for n in ears_synth.TONES if n.startswith("ringback")]))
+            end = music.lay(level(ears_synth.tone(rng, name, 6.0), -22), at)
+            music.segment("tone", at, end, name)
+            at = end
+        seconds = min(rng.uniform(20, 90), len(music.wave) / RATE - at - 60)
+        picked = [self.tunes[int(n)] for n in rng.choice(len(self.tunes), 2, replace=False)]
+        bed = self.faded(picked, seconds) if rng.random() < 0.3 else self.part(picked[0][1], seconds)
+        bed = on_a_line(rng, bed, rng.uniform(-35, -12), worst=True)[: round(seconds * RATE)]
+        due = rng.uniform(8, 30) if rng.random() < 0.7 else seconds
+        while due < seconds - 12:
+            due = self.announce(music, bed, at, due, speaker) + rng.uniform(20, 35)
+        end = music.lay(bed, at)
+        names = " / ".join(name for name, _ in picked)
+        music.segment("music", at, end, f"{names}{' vocals' if 'sung' in names else ''}")
+        if rng.random() < 0.4:
+            other.segment("silence", at, end, "digital_silence")
+        return end + rng.uniform(0.3, 0.8)
+
+    def announce(self, leg: Leg, bed: Wave, at: float, due: float, speaker: str) -> float:
+        """A phrase, beep before it or not, `due` seconds into the bed, which is lowered meanwhile. Answers its end."""
+        rng = self.rng
+        phrase = self.phrase(speaker)
+        if rng.random() < 0.3:
+            leg.lay(level(ears_synth.tone(rng, "recording_beep", 0.4), -22), at + due - 0.6)
+        loud = float(np.sqrt(np.mean(bed**2)))
+        dbfs = float(np.clip(20 * np.log10(loud) + rng.uniform(0, 6), -32, -14))
+        leg.lay(on_a_line(rng, phrase.wave, dbfs), at + due)
+        leg.speech += [(round(at + due + a, 3), round(at + due + b, 3)) for a, b in phrase.speech]
+        start, end = round((due - 0.3) * RATE), round((due + len(phrase.wave) / RATE + 0.3) * RATE)
+        bed[start:end] *= 10 ** (-rng.uniform(6, 20) / 20)
+        return end / RATE
+
+    def part(self, tune: Wave, seconds: float) -> Wave:
+        return np.resize(np.roll(tune, -int(self.rng.integers(len(tune)))), round(seconds * RATE))
+
+    def faded(self, tunes: list[tuple[str, Wave]], seconds: float) -> Wave:
+        """One tune into the other within two seconds."""
+        first, second = (level(self.part(tune, seconds), -20) for _, tune in tunes)
+        t = np.arange(len(first)) / RATE
+        share = np.clip((t - seconds * self.rng.uniform(0.3, 0.7)) / 2, 0, 1)
+        return first * (1 - share) + second * share
+
 
 def through_g711(sound: Sound) -> NDArray[np.int16]:
     return ears_codecs.tandem(sound, 1)
@@ -333,6 +271,7 @@ def main() -> None:
     parser.add_argument("--made", type=int, default=24, help="tunes made of numbers")
     parser.add_argument("--calls", type=int, default=10)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--queue", action="store_true", help="calls hold as a call centre does")
     arguments = parser.parse_args()
     rng = np.random.default_rng(arguments.seed)
     items = read_folder(arguments.folder)
@@ -341,7 +280,7 @@ def main() -> None:
     maker = Maker(rng, arguments.out, phrases, tunes_of(rng, items, arguments.tunes, arguments.made))
     maker.make_clips()
     for number in range(arguments.calls):
-        maker.make_call(number)
+        maker.make_call(number, is_queue=arguments.queue)
     with (arguments.out / "manifest.csv").open("w", newline="") as file:
         csv.writer(file).writerows([["file", "class"], *maker.rows])
     (arguments.out / "labels.json").write_text(json.dumps(maker.labels, indent=1))
