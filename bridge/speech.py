@@ -102,9 +102,9 @@ class Speech:
         """Results, in order."""
         for event in heard:
             if isinstance(event, Interim):
-                self._on_interim(within_call(event))
+                self._on_interim(in_call_order(event))
             elif isinstance(event, Final):
-                self._on_final(within_call(event), now)
+                self._on_final(in_call_order(event), now)
             elif isinstance(event, Finalized):
                 self._turns.finalized(event.through, now)
             elif isinstance(event, Lost):
@@ -186,13 +186,20 @@ class Speech:
 Result = TypeVar("Result", Interim, Final)
 
 
-def within_call(event: Result) -> Result:
-    """A call's time begins with its answer. What is heard of audio that the network held up then, and that therefore
-    seems to have been captured before, is told as of 0."""
-    if event.start >= 0.0:
+def in_call_order(event: Result) -> Result:
+    """A call's time begins with its answer, and runs forward: audio of before a network's delay was known may seem to
+    have been captured earlier. Such words are told as of the earliest time that is possible."""
+    reached, is_in_order = 0.0, event.start >= 0.0
+    for word in event.words:
+        is_in_order &= word.start >= reached
+        reached = word.start
+    if is_in_order:
         return event
-    words = tuple(replace(word, start=max(word.start, 0.0), end=max(word.end, 0.0)) for word in event.words)
-    return replace(event, start=0.0, end=max(event.end, 0.0), words=words)
+    reached, words = 0.0, []
+    for word in event.words:
+        reached = max(word.start, reached)
+        words.append(replace(word, start=reached, end=max(word.end, reached)))
+    return replace(event, start=max(event.start, 0.0), end=max(event.end, reached), words=tuple(words))
 
 
 def _reason_class(reason: str) -> str:

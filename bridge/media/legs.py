@@ -22,6 +22,8 @@ class Legs:
         self.histories: dict[tuple[int, int], History] = {}
         "By rate in Hz and bytes per sample."
         self.is_live = np.zeros(capacity, bool)
+        self.is_settled = np.ones(capacity, bool)
+        "Whether it is known when the leg's audio was captured: see `Settling`."
         self.heard_to = np.zeros(capacity, np.int64)
         "Position up to which each row was heard, a multiple of the detectors' frame."
         self.sent_to = np.zeros(capacity, np.int64)

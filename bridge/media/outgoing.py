@@ -42,7 +42,7 @@ class Outgoing:
         legs = self._legs
         ready = np.minimum(legs.heard_to + AHEAD_OF_EARS, legs.lanes.position)
         waiting = np.minimum(ready, self._gates.send_to) - legs.sent_to  # the hangover's silence waits for its verdict
-        for row in np.flatnonzero(legs.is_live & self._gates.is_open & (waiting >= self._chunk)):
+        for row in np.flatnonzero(legs.is_live & legs.is_settled & self._gates.is_open & (waiting >= self._chunk)):
             due = int(waiting[row]) // self._chunk * self._chunk
             self.send(legs.track(int(row)), int(legs.sent_to[row]) + due)
 

@@ -26,6 +26,7 @@ from bridge.media.incoming import Incoming
 from bridge.media.legs import Legs
 from bridge.media.outgoing import ABSENT_AFTER, AHEAD_OF_EARS, Outgoing
 from bridge.media.outputs import Books, Output, Speaking, Stirring
+from bridge.media.settling import Settling
 from bridge.media.track import Track
 from bridge.model import POSITION_HZ, AudioFormat, Cause
 
@@ -51,6 +52,7 @@ class Plane:
         self.lanes = self._legs.lanes
         self._hearing = Hearing(self._legs)
         self._ears = Ears(capacity, self._hearing.earlier)
+        self._settling = Settling(self._legs)
         self._is_absent = np.zeros(capacity, bool)
         self._now = 0.0
         "Of the last tick."
@@ -68,6 +70,7 @@ class Plane:
         track = self._legs.open(audio, now)
         row = track.row
         self.incoming.open_leg(row)
+        self._settling.begin(row)
         self._ears.reset(row)
         self._hearing.kind[row] = kind_of(audio)
         self._is_absent[row] = False
@@ -138,6 +141,7 @@ class Plane:
         self._now = now
         self.lanes.advance(now)
         self.incoming.release(now)
+        self._settling.tick(now)
         self._note_absence(now)
         self._listen(now)
         return self.ready()
@@ -181,20 +185,21 @@ class Plane:
         or what lies a look-back before what was not heard, that is heard and sent now: the loop stood still, and the
         ears are behind."""
         legs, gates = self._legs, self.gates
-        late = ends - legs.heard_to[rows] > UNHEARD_MOST
+        most = np.where(legs.is_settled[rows], UNHEARD_MOST, HISTORY)  # nothing lies before a stream that begins
+        late = ends - legs.heard_to[rows] > most
         late |= gates.is_open[rows] & (ends - legs.sent_to[rows] > HISTORY)
         if not late.any():
             return
-        rows, starts, ends = rows[late], starts[late], ends[late]
+        rows, starts, ends, most = rows[late], starts[late], ends[late], most[late]
         deaf = gates.is_signalled[rows]
         legs.heard_to[rows[deaf]] = _whole_frames(starts[deaf])
         while True:
             heard_to = legs.heard_to[rows]
-            unheard = (ends - heard_to > UNHEARD_MOST) & (starts - heard_to >= FRAME)
+            unheard = (ends - heard_to > most) & (starts - heard_to >= FRAME)
             if not unheard.any():
                 break
             self._hear(rows[unheard], self._now)
-        legs.heard_to[rows] = np.maximum(heard_to, _whole_frames(ends - UNHEARD_MOST))
+        legs.heard_to[rows] = np.maximum(heard_to, _whole_frames(ends - most))
         for n in np.flatnonzero(gates.is_open[rows] & (ends - legs.sent_to[rows] > HISTORY)):
             ready = min(legs.heard_to[rows[n]] + AHEAD_OF_EARS, starts[n])
             self._outgoing.send(legs.track(int(rows[n])), int(ready))
@@ -202,7 +207,7 @@ class Plane:
     def _due(self, behind: NDArray[np.int64], budget: int) -> NDArray[np.int64]:
         """The rows to be heard next, at most `budget` of them unless they are far behind. 20 ms packets make 5 frames
         in 8 ticks: legs that began together would all be heard in the same tick, and none in the next."""
-        rows = np.flatnonzero(self._legs.is_live & (behind >= FRAME) & ~self.gates.is_signalled)
+        rows = np.flatnonzero(self._legs.is_live & self._legs.is_settled & (behind >= FRAME) & ~self.gates.is_signalled)
         if rows.size <= budget:
             return rows
         waiting = behind[rows]

@@ -9,7 +9,7 @@ from bridge.config import GateSettings
 from bridge.media.outputs import Gate
 from rtpcodecs.g711 import linear_to_ulaw
 from tests.gate.sounds import recording, silence
-from tests.media.sender import Sender, arrivals, audio
+from tests.media.sender import Sender, arrivals, audio, deliver
 from tests.media.test_plane import open_leg, payloads, plane_with_leg
 
 WORDS = "agent-goodbye"
@@ -105,3 +105,21 @@ def test_a_loop_that_stood_still_takes_what_waits_for_no_absence(stall: float) -
         gates += [out for out in plane.tick(now) if isinstance(out, Gate)]
     assert [gate.change.reason for gate in gates if gate.change.reason == "no rtp"] == []
     assert [gate.at for gate in gates] == sorted(gate.at for gate in gates)
+
+
+@pytest.mark.parametrize(("held_up", "apart"), [(0.7, 0.0), (2.4, 0.002)])
+@pytest.mark.parametrize("mode", ["off", "speech"])
+def test_a_stream_that_begins_with_a_burst_has_its_times_by_the_packets_behind_it(
+    held_up: float, apart: float, mode: str
+) -> None:
+    plane, row = plane_with_leg(GateSettings(mode=mode))
+    word = recording(WORDS)
+    word = word[np.flatnonzero(np.abs(word.astype(int)) > 500)[0] :]
+    sound = linear_to_ulaw(np.concatenate([silence(0.2), word])).tobytes()
+    pieces = [sound[at : at + 160] for at in range(0, len(sound) - 159, 160)]
+    sender = Sender()
+    sent = [(max(100.02 + 0.02 * n, 100.0 + held_up + apart * n), sender.packet(p)) for n, p in enumerate(pieces)]
+    chunks = audio(deliver(plane, row, sent, until=sent[-1][0] + 0.1)) + audio(plane.close_leg(row, sent[-1][0] + 0.1))
+    assert linear_to_ulaw(word).tobytes()[:8000] in b"".join(chunk.data for chunk in chunks)
+    for chunk in chunks:
+        assert chunk.start == pytest.approx(100.0 + sound.index(chunk.data) / 8000, abs=1e-3)
