@@ -48,7 +48,7 @@ floors: install
 WERIFT := $(abspath $(VENV)/npm)
 $(WERIFT)/node_modules/werift:
 	@command -v npm >/dev/null || exit 0; mkdir -p $(WERIFT) && \
-		npm install --silent --no-audit --no-fund --prefix $(WERIFT) werift@0.25.2 >/dev/null 2>&1 || \
+		npm install --silent --no-audit --no-fund --fetch-retries=0 --fetch-timeout=30000 --prefix $(WERIFT) werift@0.25.2 >/dev/null 2>&1 || \
 		echo "werift could not be installed by npm; its test will be skipped"
 
 # A second SIP stack as a test peer, in an environment of its own; where it cannot be had, its tests say so.
