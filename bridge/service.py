@@ -11,6 +11,7 @@ import gc
 import heapq
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import inf
 from typing import Any, Protocol, TypeVar
 
 import structlog
@@ -35,6 +36,7 @@ COLLECT_EVERY = 60.0  # s between full garbage collections when there is little 
 COLLECT_AT_LATEST = 1800.0  # s
 COLLECT_AFTER = 2000  # calls: each still leaves a few small objects in cycles, and a process may always be busy
 COLLECT_BELOW = 0.25  # share of the core: about 200 legs, a collection of some 20 ms
+FLOODED_AFTER = 10.0  # s of reading and still being behind: that is no standstill, somebody sends more than is read
 LOOK_EVERY = 1.0  # s between two looks for calls that were forgotten
 T = TypeVar("T")
 log = structlog.get_logger()
@@ -79,7 +81,10 @@ class Service:
         self._armed = 0
         self.beats = 0
         "Ticks so far: whoever supervises us sees whether they go on."
-        self._after_read: list[Callable[[float], None]] = []
+        self._after_read: list[tuple[float, Callable[[float], None]]] = []
+        "Each with when it was asked for."
+        self._behind_since = inf
+        "When `read` began to leave something behind."
         self._load = Load()
         self._is_draining = False
         self._look_at = 0.0
@@ -115,7 +120,7 @@ class Service:
 
     def after_read(self, then: Callable[[float], None]) -> None:
         """See `Wiring.after_read`."""
-        self._after_read.append(then)
+        self._after_read.append((self._wiring.now(), then))
 
     # -- Host -------------------------------------------------------------------------------------------------------
 
@@ -205,14 +210,9 @@ class Service:
         self.beats += 1
         for batch in wiring.sockets.read():
             self._shielded(wiring.plane.incoming.push, batch)
-        if self._after_read:
-            waiting, self._after_read = self._after_read, []
-            for then in waiting:
-                self._shielded(then, now)
+        self._call_back(wiring.sockets.read_to, now)
+        read_to = self._read_to(now)  # after a standstill of the process media is caught up with over some beats, ...
         self._dispatch_all(self._shielded(wiring.plane.ready) or (), now)
-        read_to = (
-            wiring.sockets.read_to
-        )  # after a standstill of the process media is caught up with over some beats, ...
         self._dispatch_all(self._shielded(wiring.plane.tick, min(now, read_to)) or (), now)
         self._serve_timers(min(wiring.now(), read_to))  # ... and what was not read yet is not taken for silence
         self._shielded(wiring.reports.run, now)
@@ -220,6 +220,22 @@ class Service:
             self._look_at = now + LOOK_EVERY
             self._shielded(self._end_idle, now)
             self._collect(now)
+
+    def _read_to(self, now: float) -> float:
+        """Up to when all is read. Not of a socket that is flooded: it would keep every call's turns waiting."""
+        read_to = self._wiring.sockets.read_to
+        self._behind_since = inf if read_to == inf else min(self._behind_since, now)
+        return inf if now - self._behind_since > FLOODED_AFTER else read_to
+
+    def _call_back(self, read_to: float, now: float) -> None:
+        """Whoever waits until all that had arrived is read: what a pause or a call ends behind may still be in the
+        kernel after a standstill."""
+        waiting, self._after_read = self._after_read, []
+        for asked_at, then in waiting:
+            if asked_at <= read_to:
+                self._shielded(then, now)
+            else:
+                self._after_read.append((asked_at, then))
 
     def _serve_timers(self, now: float) -> None:
         while self._timers and self._timers[0][0] <= now:

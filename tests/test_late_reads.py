@@ -1,0 +1,86 @@
+"""The kernel still keeps what came before the process stood still, while it already knows what came after."""
+
+from __future__ import annotations
+
+import socket
+import struct
+import time
+
+import pytest
+
+from bridge.call import Call
+from bridge.service import FLOODED_AFTER
+from tests.test_call import House, house
+
+__all__ = ["house"]  # the fixture
+N = 100
+"Packets of 20 ms: more than a tick reads."
+
+
+def send(call: Call, n: int = N) -> None:
+    """Noise in G.711."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as phone:
+        for seq in range(n):
+            header = struct.pack(">BBHII", 0x80, 0, seq, 160 * seq, 7)
+            phone.sendto(header + bytes(range(40, 200)), ("127.0.0.1", call.legs[0].local[1]))
+
+
+def answered(house: House) -> Call:
+    house.now = time.monotonic()  # the kernel stamps packets by the real clock
+    call = house.open()
+    call.answered(house.now)
+    house.service.adjust(call.id, "leg1", {"mode": "off"})
+    return call
+
+
+def test_a_call_that_ended_is_heard_to_its_end_however_late_it_is_read(house: House) -> None:
+    call = answered(house)
+    send(call)
+    house.now = time.monotonic()
+    call.ended("hangup", house.now)
+    house.run(0.2)
+    assert call.legs[0].ledger(house.now)["received_s"] == N * 0.02
+    assert house.transcriptions[0].told[-1] == "finish"
+
+
+def test_what_came_in_a_pause_stays_withheld_however_late_it_is_read(house: House) -> None:
+    call = answered(house)
+    house.service.act(call.id, "leg1", "pause")
+    send(call)
+    house.now = time.monotonic()
+    house.service.act(call.id, "leg1", "resume")
+    house.run(0.2)
+    ledger = call.legs[0].ledger(house.now)
+    assert ledger["withheld_s"]["paused"] == ledger["received_s"] == N * 0.02
+
+
+def test_a_socket_that_is_never_read_to_its_end_holds_up_no_timer_for_ever(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read() -> list[object]:
+        house.sockets.read_to = house.now - 0.4
+        return []
+
+    monkeypatch.setattr(house.sockets, "read", read)
+    alarm = Alarm(house)
+    house.run(0.02)
+    house.service.arm(alarm, house.now + 1.0)
+    house.run(1.3)
+    assert alarm.rang_at == [], "what was not read yet may still matter"
+    house.run(0.2)
+    assert len(alarm.rang_at) == 1
+    house.run(FLOODED_AFTER)
+    house.service.arm(alarm, house.now + 1.0)
+    house.run(1.1)
+    assert len(alarm.rang_at) == 2, "that was no standstill"
+
+
+class Alarm:
+    """`bridge.wiring.Timed`."""
+
+    def __init__(self, house: House) -> None:
+        self._house = house
+        self.rang_at: list[float] = []
+
+    def handle_timer(self, now: float) -> None:
+        self.rang_at.append(self._house.now)
