@@ -168,8 +168,6 @@ class SipDriver:
             return await self._udp_flow(host, port)
         if transport == "tls" and self._client_tls is None:
             raise OSError("no TLS of our own to connect with")  # rather than in the clear
-        if transport == "tls" and self._client_tls is None:
-            raise OSError("no TLS towards peers")  # never in the clear instead
         is_tls = transport == "tls"
         _, stream = await asyncio.get_running_loop().create_connection(
             lambda: Stream(self, transport),
