@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
+from math import inf
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,7 @@ from bridge.net.rtp_silence import SentFormat
 from bridge.publish import events
 from bridge.publish.events import Event
 from bridge.rtp.frames import PayloadType
-from bridge.rtp.key_presses import Key, KeyPresses
+from bridge.rtp.key_presses import SILENT_AFTER, Key, KeyPresses
 from bridge.rtp.srtp import SrtpKeys, SrtpReceiver
 from bridge.speech import Speech
 from bridge.stt.events import Finished, SttEvent
@@ -72,6 +73,7 @@ class Leg:
         "Counted by the ingress, where it takes the packets itself."
         self._gate_state: dict[str, Any] = {"state": "closed", "cause": str(Cause.SILENCE), "since": 0.0}
         self._keys = KeyPresses()
+        self._watches_keys = False
         self._sends = False
 
     # -- life ---------------------------------------------------------------------------------------------------
@@ -130,6 +132,7 @@ class Leg:
         try:
             for output in self._wiring.plane.close_leg(self._row, now):
                 self.on_output(output, now)
+            self._tell_keys(self._keys.settle(inf))
             self._vacate(now)
             self._speech.hang_up(now)
             self._stt.transcriber.finish(now)
@@ -290,8 +293,6 @@ class Leg:
 
     def on_output(self, output: Output, now: float) -> None:
         """One output of the tick that carries this leg's row."""
-        if self._dtmf_events:
-            self._tell_keys(self._keys.settle(now))
         if isinstance(output, Audio):
             self._stt.transcriber.send_audio(output.data, output.start - self._zero, now)
             self._stt.wake()
@@ -328,11 +329,24 @@ class Leg:
     def _on_telephone_event(self, output: TelephoneEvent, now: float) -> None:
         if self._dtmf_events:
             self._tell_keys(self._keys.packet(output.payload, output.timestamp, clock_hz=output.clock_hz, now=now))
+            self._watch_keys(now)
 
     def key_pressed(self, digit: str, *, duration_ms: int, now: float) -> None:
         """See `IngressLeg`."""
         if self._dtmf_events and self._row >= 0 and self._closed_at is None:
             self._tell_keys(self._keys.info(digit, duration_ms))
+
+    def handle_timer(self, now: float) -> None:
+        """Nothing more may have come of a key press."""
+        self._watches_keys = False
+        if self._closed_at is None:
+            self._tell_keys(self._keys.settle(now))
+            self._watch_keys(now)
+
+    def _watch_keys(self, now: float) -> None:
+        if self._keys.is_pressed and not self._watches_keys:
+            self._watches_keys = True
+            self._wiring.arm(self, now + SILENT_AFTER)
 
     def _tell_keys(self, keys: list[Key]) -> None:
         for key in keys:

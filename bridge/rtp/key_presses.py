@@ -7,7 +7,6 @@ from typing import NamedTuple
 from rtpcodecs.telephone_event import parse
 
 SILENT_AFTER = 0.2  # s without a packet of an event, which come every 20 to 50 ms: its three end packets were lost
-
 LONGEST = 0xFFFF  # timestamp units of one segment
 
 
@@ -30,6 +29,11 @@ class KeyPresses:
         self._before_ms = 0
         "Of the segments before, in a press that is longer than an event can say (section 2.5.1.3)."
         self._last_at = 0.0
+
+    @property
+    def is_pressed(self) -> bool:
+        """A press has begun that is still to be told."""
+        return not self._is_told
 
     def packet(self, payload: bytes, timestamp: int, *, clock_hz: int, now: float) -> list[Key]:
         """An event packet; what is no event is passed over. Answers what has been pressed and let go."""
