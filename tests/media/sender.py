@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from bridge.media.arrivals import DATAGRAM_BYTES, Arrivals
+from bridge.media.incoming import Incoming
 from bridge.media.outputs import Audio, Output
 from bridge.media.plane import Plane
 from bridge.rtp.packet import RtpPacket
@@ -37,6 +38,14 @@ class Sender:
     def skip(self, seconds: float) -> None:
         """Silence that is not sent: the timestamp goes on, the sequence does not."""
         self.timestamp = (self.timestamp + round(seconds * 8000)) & 0xFFFF_FFFF
+
+
+class ByReceiver(Incoming):
+    """Takes every packet the long way."""
+
+    def push(self, batch: Arrivals) -> None:
+        self._legs.lanes.is_plain[:] = False
+        super().push(batch)
 
 
 def arrivals(entries: list[tuple[int, bytes, float]], source: tuple[str, int] = SOURCE) -> Arrivals:

@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bridge.config import GateSettings, RtpSettings
-from bridge.media.arrivals import Arrivals
 from bridge.media.incoming import Incoming
 from bridge.media.outputs import Audio, Books, Failure
 from bridge.media.plane import Plane
@@ -16,7 +15,7 @@ from bridge.model import AudioFormat
 from bridge.rtp.frames import PayloadType
 from bridge.rtp.packet import RtpPacket
 from rtpcodecs import CODECS
-from tests.media.sender import SOURCE, audio, deliver
+from tests.media.sender import SOURCE, ByReceiver, audio, deliver
 from tests.rtpcodecs.voice import vowel
 
 CODED = ("PCMU", "PCMA", "G722", "OPUS", "L16", "GSM")
@@ -71,14 +70,6 @@ def sent(name: str, fates: list[str]) -> list[tuple[float, bytes]]:
         if fate != "lost":
             out += [(at + delay, packet.build())] * (2 if fate == "twice" else 1)
     return out
-
-
-class ByReceiver(Incoming):
-    """Takes every packet the long way."""
-
-    def push(self, batch: Arrivals) -> None:
-        self._legs.lanes.is_plain[:] = False
-        super().push(batch)
 
 
 def heard(kind: type[Incoming], name: str, datagrams: list[tuple[float, bytes]]) -> tuple[list[Audio], Books]:

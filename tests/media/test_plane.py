@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from bridge.config import GateSettings, RtpSettings
 from bridge.gate.ears import FRAME, Heard
 from bridge.gate.gate import Change
+from bridge.media.incoming import Incoming
 from bridge.media.outputs import Gate, Stirring
 from bridge.media.plane import Plane
 from bridge.model import AudioFormat, Cause
@@ -19,7 +20,7 @@ from bridge.rtp.frames import PayloadType
 from bridge.rtp.packet import parse_rtp
 from bridge.rtp.srtp import SrtpReceiver, SrtpSender, fresh_keys
 from rtpcodecs import CODECS
-from tests.media.sender import SOURCE, Sender, arrivals, audio, deliver
+from tests.media.sender import SOURCE, ByReceiver, Sender, arrivals, audio, deliver
 
 MULAW = AudioFormat("mulaw", 8000)
 SEND_ALL = GateSettings(mode="off")
@@ -281,9 +282,10 @@ def test_the_batch_path_and_the_packet_path_agree(seed: int, loss: float, jitter
     sent = stream(Sender(), 120)
     path = [(at + rng.uniform(0, jitter), datagram) for at, datagram in sent if rng.random() >= loss]
     results = []
-    for batched in (True, False):
-        plane, row = plane_with_leg()
-        plane.incoming._is_batched[row] = batched
+    for kind in (Incoming, ByReceiver):
+        plane = Plane(capacity=4, chunk_ms=100, rtp=RtpSettings())
+        plane.incoming = kind(plane._legs, plane._make_room, rtp=RtpSettings())
+        row = open_leg(plane)
         out = deliver(plane, row, path, until=103.0) + plane.close_leg(row, 103.0)
         results.append(([(chunk.data, round(chunk.start, 9)) for chunk in audio(out)], plane.books(row)))
     assert results[0] == results[1]
