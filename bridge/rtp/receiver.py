@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping
+from math import inf
 from typing import NamedTuple
 
 from bridge.model import POSITION_HZ
@@ -30,6 +31,7 @@ MAX_BUFFERED = 200  # packets (4 s at 20 ms) held behind a hole or a doubt
 JUMP = 0.25  # s: two packets whose delay differs by more are not explained by jitter
 AHEAD = 0.3  # s: a packet earlier than the path allows by that much means the sender's clock leapt
 DOUBT = 0.1  # s: how long a doubt may hold audio back
+LATEST = 60.0  # s: no network keeps a packet for longer
 COMFORT_BEHIND = 0.06  # s that filled-in comfort noise stays behind real time, so that audio can still come in
 COMFORT_STEPS = 50  # of 20 ms at a time; what a loop that stood still is behind by, it fills in its next ticks
 
@@ -69,7 +71,6 @@ class Receiver:
         self._missing = 0
         self._is_new_clock = True
         "The next audio starts a timestamp line that has nothing to do with the one before."
-        self._is_trusted = False
         self._is_started = False
         self._last_units = 0
         self.clock_hz = POSITION_HZ
@@ -252,14 +253,11 @@ class Receiver:
 
     def flush(self) -> list[Frame]:
         """Everything that is held, holes given up: the stream it belongs to is over."""
-        self._is_trusted = True
-        out = self._drain(float("inf"))
-        self._is_trusted = False
-        return out
+        return self._drain(inf)
 
     def _is_doubtful(self, item: _Item) -> bool:
         """Suddenly late by more than jitter explains. Needs a look at what comes next before it gets its time."""
-        if self._is_new_clock or self._is_trusted:
+        if self._is_new_clock:
             return False
         gap = signed32(item.timestamp - self._lanes.timestamp.item(self._row)) / self.clock_hz
         return self._offset(item, gap) > self._lanes.offset.item(self._row) + JUMP
@@ -275,8 +273,8 @@ class Receiver:
         if audio < DOUBT / 2 and now - item.arrival < DOUBT:
             return False
         gap = signed32(item.timestamp - self._lanes.timestamp.item(self._row)) / self.clock_hz
-        if elapsed >= audio / 2:
-            late = self._offset(item, gap) - self._lanes.origin.item(self._row)
+        late = self._offset(item, gap) - self._lanes.origin.item(self._row)
+        if elapsed >= audio / 2 or late > LATEST:
             self._lanes.shift[self._row] += late
         else:
             self._lanes.offset[self._row] = self._offset(item, gap)  # a burst: late, and known to be

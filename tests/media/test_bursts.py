@@ -123,3 +123,16 @@ def test_a_stream_that_begins_with_a_burst_has_its_times_by_the_packets_behind_i
     assert linear_to_ulaw(word).tobytes()[:8000] in b"".join(chunk.data for chunk in chunks)
     for chunk in chunks:
         assert chunk.start == pytest.approx(100.0 + sound.index(chunk.data) / 8000, abs=1e-3)
+
+
+@pytest.mark.parametrize("is_a_burst", [False, True])
+def test_a_clock_that_leaps_back_by_hours_moves_no_audio_by_hours_even_at_the_very_end(is_a_burst: bool) -> None:
+    plane, row = plane_with_leg()
+    sender = Sender()
+    sent = [(100.02 + 0.02 * n, sender.packet()) for n in range(50)]
+    sender.skip(-5 * 3600.0)  # what a gateway that changes its source does, the SSRC and the numbers going on
+    sent += [(101.02, sender.packet()) for _ in range(5)] if is_a_burst else [(101.02, sender.packet())]
+    out = deliver(plane, row, sent, until=101.03) + plane.close_leg(row, 101.03)
+    assert b"".join(chunk.data for chunk in audio(out)) == payloads(sent)
+    for chunk in audio(out):
+        assert 100.0 - 1e-6 <= chunk.start <= 101.1
