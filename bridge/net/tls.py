@@ -28,7 +28,8 @@ class TlsClient:
         self._go_on()
 
     def receive(self, data: bytes) -> bytes:
-        """What the peer has said in `data`. Raises ssl.SSLError, which SSLCertVerificationError is one of."""
+        """What the peer has said in `data`. Raises ssl.SSLError, which SSLCertVerificationError is one of; not where
+        words came before what is wrong: these are answered, and `is_over`."""
         self._incoming.write(data)
         if not self.is_ready:
             self._go_on()
@@ -42,7 +43,9 @@ class TlsClient:
                 parts.append(part)
         except ssl.SSLWantReadError:
             pass
-        except ssl.SSLZeroReturnError:
+        except ssl.SSLError as error:
+            if not parts and not isinstance(error, ssl.SSLZeroReturnError):
+                raise
             self.is_over = True
         return b"".join(parts)
 

@@ -178,6 +178,8 @@ class WebSocketConnection(asyncio.Protocol):
         if plain or tls.is_over:
             self._flush()
             self._dispatch()
+        if tls.is_over and self._transport is not None:
+            self._transport.close()  # as at the end of a TCP stream, which may still stand
 
     def eof_received(self) -> None:
         self._ws.receive_eof()

@@ -369,6 +369,8 @@ async def test_the_service_hangs_up_both_dialogs_of_a_forked_call() -> None:
         await asyncio.sleep(0.02)  # the second ACK
         host.calls[0].control.hang_up()
         await client.wait_for(Ended, n=2)
+        await client.until(lambda: ingress.endpoint.n_dialogs == 0)
+        assert client.endpoint.n_dialogs == 0
 
 
 async def test_requests_responses_and_strangers_are_counted() -> None:

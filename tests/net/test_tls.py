@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from pathlib import Path
 
@@ -10,7 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.net.tls import TlsClient
+from bridge.net.websocket import WebSocketConnection, WebSocketTarget
 from tests.net.test_stt_tls import contexts
+from tests.net.test_websocket import Listener
 
 TRUSTING = ssl.create_default_context()
 
@@ -87,6 +90,61 @@ def test_a_record_that_was_tampered_with_is_refused(tmp_path: Path) -> None:
         client.receive(bytes(wire))
     with pytest.raises(ssl.SSLError):
         client.send(b"more")
+
+
+def test_words_before_a_broken_record_are_heard_and_the_connection_is_over(tmp_path: Path) -> None:
+    client, server = connected(tmp_path)
+    server.tls.write(b"last words")
+    sound = server.outgoing.read()
+    server.tls.write(b"more")
+    broken = bytearray(server.outgoing.read())
+    broken[-1] ^= 1
+    assert client.receive(sound + broken) == b"last words"
+    assert client.is_over
+
+
+class Wire(asyncio.Transport):
+    """A connection's transport that keeps what is written."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written = b""
+        self.is_closed = False
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.written += data
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None: ...
+
+    def can_write_eof(self) -> bool:
+        return False
+
+    def close(self) -> None:
+        self.is_closed = True
+
+    def abort(self) -> None:
+        self.is_closed = True
+
+
+async def test_a_close_notify_closes_a_connection_whose_tcp_still_stands(tmp_path: Path) -> None:
+    server_context, client_context = contexts(tmp_path)
+    server, wire = Server(server_context), Wire()
+    client = TlsClient(client_context, "localhost")
+    connection = WebSocketConnection(WebSocketTarget("wss://localhost/"), Listener(), tls=client)
+    connection.connection_made(wire)
+    for _ in range(3):
+        server.incoming.write(wire.written)
+        wire.written = b""
+        server.greet()
+        connection.data_received(server.outgoing.read())
+    server.incoming.write(wire.written)
+    assert server.tls.read().startswith(b"GET / HTTP/1.1")
+    assert not wire.is_closed
+    with pytest.raises(ssl.SSLWantReadError):
+        server.tls.unwrap()
+    connection.data_received(server.outgoing.read())
+    assert wire.is_closed
+    connection.abort()
 
 
 @given(st.binary(min_size=1, max_size=200))
