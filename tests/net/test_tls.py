@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import ssl
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from websockets.utils import accept_key
 
 from bridge.net.tls import TlsClient
 from bridge.net.websocket import WebSocketConnection, WebSocketTarget
@@ -128,9 +130,9 @@ class Wire(asyncio.Transport):
 
 async def test_a_close_notify_closes_a_connection_whose_tcp_still_stands(tmp_path: Path) -> None:
     server_context, client_context = contexts(tmp_path)
-    server, wire = Server(server_context), Wire()
+    server, wire, listener = Server(server_context), Wire(), Listener()
     client = TlsClient(client_context, "localhost")
-    connection = WebSocketConnection(WebSocketTarget("wss://localhost/"), Listener(), tls=client)
+    connection = WebSocketConnection(WebSocketTarget("wss://localhost/"), listener, tls=client)
     connection.connection_made(wire)
     for _ in range(3):
         server.incoming.write(wire.written)
@@ -138,7 +140,13 @@ async def test_a_close_notify_closes_a_connection_whose_tcp_still_stands(tmp_pat
         server.greet()
         connection.data_received(server.outgoing.read())
     server.incoming.write(wire.written)
-    assert server.tls.read().startswith(b"GET / HTTP/1.1")
+    key = re.search(rb"Sec-WebSocket-Key: (\S+)", server.tls.read())
+    assert key is not None
+    accepted = accept_key(key[1].decode())
+    upgrade = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    server.tls.write(f"{upgrade}Sec-WebSocket-Accept: {accepted}\r\n\r\n".encode())
+    connection.data_received(server.outgoing.read())
+    assert (await listener.next())[0] == "opened"
     assert not wire.is_closed
     with pytest.raises(ssl.SSLWantReadError):
         server.tls.unwrap()
