@@ -236,8 +236,7 @@ class Leg:
         self._wiring.plane.incoming.receive_rtp(
             self._row,
             types,
-            event=media.telephone_event,
-            further_events=media.further_events,
+            events=media.telephone_events,
             comfort=media.comfort_noise,
             remote=media.remote,
             srtp=self._srtp,

@@ -19,7 +19,7 @@ __all__ = ["house"]  # the fixture
 @pytest.fixture
 def call(house: House) -> Call:
     house.service.reload(Settings(sip=SipSettings(dtmf_events=True)))
-    media = MediaOffer((PCMU,), telephone_event=101)
+    media = MediaOffer((PCMU,), telephone_events={101: 8000})
     call = house.service.open_call(CallOffer("sip", (LegOffer(media=media),)), house.control, house.now)
     call.answered(house.now)
     return call

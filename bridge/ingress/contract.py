@@ -34,9 +34,8 @@ class MediaOffer:
     "Every accepted audio format; the peer may change between them at any packet. The first is the expected one."
     remote: tuple[str, int] | None = None
     "Where the peer says its RTP comes from and RTCP goes to (SDP c= and m=); None while unknown or 0.0.0.0."
-    telephone_event: int | None = None
-    further_events: frozenset[int] = frozenset()
-    "More payload types of telephone events, of other clocks."
+    telephone_events: Mapping[int, int] = field(default_factory=dict)
+    "Payload types of telephone events, and the clock in Hz that each counts: it may be another than the audio's."
     comfort_noise: frozenset[int] = frozenset({13, 19})
     srtp: SrtpKeys | None = None
     "Keys that the *peer* protects its packets with; None for plain RTP."

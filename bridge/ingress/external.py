@@ -99,7 +99,8 @@ def media_offer(leg: LegWish) -> MediaOffer:
         formats.append(PayloadFormat(next(free) if number is None or number in _taken(formats) else number, codec))
     if leg.telephone_event in _taken(formats):
         raise PeerError("telephone_event is the number of a codec.")
-    return MediaOffer(tuple(formats), remote=leg.remote, telephone_event=leg.telephone_event)
+    events = {} if leg.telephone_event is None else {leg.telephone_event: formats[0].codec.clock_rate_hz}
+    return MediaOffer(tuple(formats), remote=leg.remote, telephone_events=events)
 
 
 def _taken(formats: list[PayloadFormat]) -> set[int]:

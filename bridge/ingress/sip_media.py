@@ -91,8 +91,7 @@ def agreed(choice: Choice, media: Media, crypto: CryptoLine | None, own: SrtpKey
     return MediaOffer(
         formats=payload_formats(choice.audio),
         remote=media.remote,
-        telephone_event=choice.telephone_event.payload_type if choice.telephone_event else None,
-        further_events=frozenset(item.payload_type for item in choice.further_events),
+        telephone_events={item.payload_type: item.clock_hz for item in choice.events},
         comfort_noise=frozenset({13, 19}) | {item.payload_type for item in choice.comfort_noise},
         srtp=crypto.keys if crypto else None,
         srtp_own=own,
@@ -121,7 +120,9 @@ def our_offer(*, srtp: str, codecs: Sequence[str] = ()) -> Stream | None:
     if not formats:
         return None
     choice = Choice(tuple(formats), TELEPHONE_EVENT, comfort_noise=(Format(13, "CN", 8000),))
-    media = MediaOffer(payload_formats(formats), telephone_event=TELEPHONE_EVENT.payload_type)
+    media = MediaOffer(
+        payload_formats(formats), telephone_events={TELEPHONE_EVENT.payload_type: TELEPHONE_EVENT.clock_hz}
+    )
     if srtp != "required":
         return Stream(choice, media, "RTP/AVP", "sendrecv")
     own = fresh_keys(OFFERED_SUITE, secrets.token_bytes)

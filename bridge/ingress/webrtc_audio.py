@@ -42,7 +42,7 @@ class TrackAudio:
 
     def configure(self, types: Mapping[int, PayloadType]) -> None:
         """What was agreed to come."""
-        self._receiver.configure(types, event=None, comfort=frozenset())
+        self._receiver.configure(types, events={}, comfort=frozenset())
 
     def packets(self) -> dict[str, int]:
         """Packets by what became of them, as in a leg's ledger: received in time and once; lost, late ones included."""

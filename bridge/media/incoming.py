@@ -61,8 +61,7 @@ class Incoming:
         row: int,
         types: Mapping[int, PayloadType],
         *,
-        event: int | None,
-        further_events: frozenset[int] = frozenset(),
+        events: Mapping[int, int],
         comfort: frozenset[int],
         remote: tuple[str, int] | None,
         srtp: SrtpReceiver | None,
@@ -76,7 +75,7 @@ class Incoming:
         else:
             track.latch.reopen(remote)
         track.srtp = srtp
-        track.receiver.configure(types, event=event, further_events=further_events, comfort=comfort)
+        track.receiver.configure(types, events=events, comfort=comfort)
         self._is_secured[row] = srtp is not None
 
     def source(self, row: int) -> tuple[str, int] | None:
@@ -281,8 +280,8 @@ class Incoming:
             elif frame.kind is Kind.COMFORT:
                 track.put_silence(frame)
             else:
-                clock_hz = track.receiver.clock_hz if track.receiver is not None else POSITION_HZ
-                self._legs.outputs.append(TelephoneEvent(track.row, frame.payload, frame.timestamp, clock_hz))
+                event = TelephoneEvent(track.row, frame.payload, frame.timestamp, frame.clock_hz)
+                self._legs.outputs.append(event)
 
     def release(self, now: float) -> None:
         """Gives up on packets that are too late by now."""

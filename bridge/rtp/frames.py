@@ -45,6 +45,8 @@ class Frame(NamedTuple):
     payload: bytes = b""
     payload_type: PayloadType | None = None
     timestamp: int = 0
+    clock_hz: int = 0
+    "Of a telephone event's timestamp and duration: as negotiated, whatever the audio counts."
 
 
 @dataclass(slots=True)

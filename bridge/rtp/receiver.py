@@ -62,7 +62,7 @@ class Receiver:
         self._pushed = 0
         self._ordinary = 0
         "Packets that the batch path took, as far as the guesses know."
-        self._events: frozenset[int] = frozenset()
+        self._events: Mapping[int, int] = {}
         self._comfort_types: frozenset[int] = frozenset()
         self._buffer: dict[int, _Item] = {}
         self._hole_since = 0.0
@@ -74,21 +74,16 @@ class Receiver:
         self._is_started = False
         self._last_units = 0
         self.clock_hz = POSITION_HZ
-        "Of the last audio's timestamps; telephone events share it (RFC 4733 section 2.1)."
+        "Of the last audio's timestamps."
         self.in_comfort = False
 
     def configure(
-        self,
-        types: Mapping[int, PayloadType],
-        *,
-        event: int | None,
-        comfort: frozenset[int],
-        further_events: frozenset[int] = frozenset(),
+        self, types: Mapping[int, PayloadType], *, events: Mapping[int, int], comfort: frozenset[int]
     ) -> None:
-        """What may come, after an offer was answered. Audio of the types that were agreed before is still taken: such
-        packets are on their way (RFC 3264 section 8.3.2)."""
-        self._events = further_events | ({event} if event is not None else set())
-        taken = comfort | self._events  # a number that meant audio before may now mean one of these
+        """What may come, after an offer was answered; `events`: each payload type's clock in Hz. Audio of the types
+        that were agreed before is still taken: such packets are on their way (RFC 3264 section 8.3.2)."""
+        self._events = events
+        taken = comfort | events.keys()  # a number that meant audio before may now mean one of these
         before = {number: kind for number, kind in self._agreed.items() if number not in taken}
         self._types, self._agreed = {**before, **types}, types
         self._comfort_types = comfort
@@ -337,7 +332,7 @@ class Receiver:
             self._expect_slowly()
             return out
         if item.payload_type in self._events:
-            return [self._frame(Kind.EVENT, 0, item=item)]
+            return [self._frame(Kind.EVENT, 0, item=item)._replace(clock_hz=self._events[item.payload_type])]
         return []
 
     def _bridge_gap(self, item: _Item, clock_hz: int) -> list[Frame]:

@@ -28,10 +28,14 @@ class Choice:
     comfort_noise: tuple[Format, ...] = ()
 
     @property
+    def events(self) -> tuple[Format, ...]:
+        """DTMF of every clock."""
+        return (self.telephone_event, *self.further_events) if self.telephone_event else ()
+
+    @property
     def formats(self) -> tuple[Format, ...]:
         """All, in the order of the offer's preference: audio, then DTMF, then comfort noise."""
-        events = (self.telephone_event, *self.further_events) if self.telephone_event else ()
-        return (*self.audio, *events, *self.comfort_noise)
+        return (*self.audio, *self.events, *self.comfort_noise)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +63,7 @@ def choose(media: Media, accepts: Callable[[Format], bool], *, preferred: Sequen
         audio = tuple(item for name in preferred for item in audio if item.name == name)
     if not audio:
         return None
-    events = [item for item in offered if item.name == "TELEPHONE-EVENT"]
+    events = [item for item in offered if item.name == "TELEPHONE-EVENT" and item.clock_hz]
     by_clock = {item.clock_hz: item for item in reversed(events)}
     clocks = dict.fromkeys(item.clock_hz for item in audio)
     matching = [by_clock[clock_hz] for clock_hz in clocks if clock_hz in by_clock] or events[:1]

@@ -49,7 +49,8 @@ def test_a_call_is_answered_at_once_and_told_where_each_leg_listens() -> None:
 def test_a_leg_may_name_its_own_payload_types_and_where_it_sends_from() -> None:
     offer = media_offer(Leg(("G722", "OPUS"), payload_type=118, telephone_event=96, remote=("10.0.0.1", 4000)))
     assert [known.payload_type for known in offer.formats] == [118, 97]
-    assert (offer.telephone_event, offer.remote) == (96, ("10.0.0.1", 4000))
+    assert (offer.telephone_events, offer.remote) == ({96: 8000}, ("10.0.0.1", 4000))
+    assert media_offer(Leg(("OPUS",), telephone_event=101)).telephone_events == {101: 48000}
 
 
 @pytest.mark.parametrize(

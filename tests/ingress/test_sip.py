@@ -56,7 +56,7 @@ async def test_a_plain_call_is_one_caller_leg_answered_and_ended(transport: str)
     assert made.offer.ingress == "sip"
     assert made.offer.from_ == "sip:alice@example.com"
     assert [leg.role for leg in made.legs] == ["caller"]
-    assert made.legs[0].offer.media.telephone_event == 101
+    assert made.legs[0].offer.media.telephone_events == {101: 8000}
     assert made.legs[0].offer.media.remote == ("127.0.0.1", 4000)
     assert len(made.answers) == 1
     assert made.reasons == ["hangup"]

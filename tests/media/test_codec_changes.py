@@ -20,7 +20,7 @@ def test_the_other_law_in_mid_stream_is_heard_as_the_first_was(first: int) -> No
     plane = Plane(capacity=2, chunk_ms=100, rtp=RtpSettings())
     law = AudioFormat("mulaw" if first == 0 else "alaw", 8000)
     row = plane.open_leg(law, GateSettings(mode="off"), 0.0, told=[]).row
-    plane.incoming.receive_rtp(row, TYPES, event=None, comfort=frozenset(), remote=None, srtp=None)
+    plane.incoming.receive_rtp(row, TYPES, events={}, comfort=frozenset(), remote=None, srtp=None)
     sender, sent = Sender(), []
     for n in range(100):
         sender.payload_type = first if n // 10 % 2 == 0 else 8 - first
@@ -39,12 +39,26 @@ def test_every_codec_can_be_looked_up_by(codec: object) -> None:
     assert {codec: 1}[codec] == 1
 
 
+@pytest.mark.parametrize("is_after_audio", [False, True])
+def test_key_presses_count_the_clock_that_was_agreed_for_them_not_that_of_the_audio(is_after_audio: bool) -> None:
+    plane = Plane(capacity=2, chunk_ms=100, rtp=RtpSettings())
+    row = plane.open_leg(AudioFormat("linear16", 16000), GateSettings(mode="off"), 0.0).row
+    types, events = {96: PayloadType(CODECS["OPUS"])}, {101: 48000, 102: 8000}
+    plane.incoming.receive_rtp(row, types, events=events, comfort=frozenset(), remote=None, srtp=None)
+    sender = Sender(payload_type=96, units=960)
+    sent = [(10.02, sender.packet(b"\xf8\xff\xfe"))] if is_after_audio else []
+    for n, sender.payload_type in enumerate([101, 102]):
+        sent.append((10.04 + 0.02 * n, sender.packet(bytes(4))))
+    out = deliver(plane, row, sent, until=10.2)
+    assert [output.clock_hz for output in out if isinstance(output, TelephoneEvent)] == [48000, 8000]
+
+
 def test_a_number_that_meant_audio_and_now_means_key_presses_is_not_heard_as_audio() -> None:
     """RFC 3264 section 8.3.2 forbids it; who maps payload types anew with each offer does it all the same."""
     plane = Plane(capacity=2, chunk_ms=100, rtp=RtpSettings())
     row = plane.open_leg(AudioFormat("mulaw", 8000), GateSettings(mode="off"), 0.0, told=[]).row
     for types, event in (({0: TYPES[0], 101: TYPES[8]}, 96), ({0: TYPES[0]}, 101)):
-        plane.incoming.receive_rtp(row, types, event=event, comfort=frozenset(), remote=None, srtp=None)
+        plane.incoming.receive_rtp(row, types, events={event: 8000}, comfort=frozenset(), remote=None, srtp=None)
     sender, sent = Sender(), []
     for n in range(50):
         sender.payload_type, sender.units = (101, 4) if 20 <= n < 30 else (0, 160)

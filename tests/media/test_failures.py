@@ -29,7 +29,7 @@ def test_a_decoder_with_a_bug_costs_its_own_leg_and_no_other() -> None:
     bad = plane.open_leg(MULAW, GateSettings(mode="off"), 99.9).row
     codec = replace(CODECS["GSM"], make_decoder=lambda fmtp: Broken(), duration=lambda payload: 160)
     types = {3: PayloadType(codec)}
-    plane.incoming.receive_rtp(bad, types, event=None, comfort=frozenset(), remote=SOURCE, srtp=None)
+    plane.incoming.receive_rtp(bad, types, events={}, comfort=frozenset(), remote=SOURCE, srtp=None)
     after = open_leg(plane)
     senders = {row: Sender(ssrc=row, rng=np.random.default_rng(row)) for row in (before, after)}
     senders[bad] = Sender(ssrc=9, payload_type=3)
@@ -59,7 +59,7 @@ def test_packets_on_their_way_in_the_codec_before_a_re_offer_are_still_heard() -
     for n, (at, datagram) in enumerate(sent):
         if n == 10:
             types = {8: PayloadType(CODECS["PCMA"])}
-            plane.incoming.receive_rtp(row, types, event=None, comfort=frozenset(), remote=SOURCE, srtp=None)
+            plane.incoming.receive_rtp(row, types, events={}, comfort=frozenset(), remote=SOURCE, srtp=None)
         plane.incoming.push(arrivals([(row, datagram, at)]))
     chunks = audio(plane.tick(100.5)) + audio(plane.close_leg(row, 100.5))
     assert b"".join(chunk.data for chunk in chunks) == payloads(sent)

@@ -79,7 +79,7 @@ def heard(kind: type[Incoming], name: str, datagrams: list[tuple[float, bytes]])
     form = AudioFormat(codec.wire_encoding or "linear16", codec.sample_rate_hz)
     row = plane.open_leg(form, GateSettings(mode="off"), 99.9).row
     types = {FIRST_TYPE + n: PayloadType(CODECS[other]) for n, other in enumerate(CODED)}
-    plane.incoming.receive_rtp(row, types, event=None, comfort=frozenset(), remote=SOURCE, srtp=None)
+    plane.incoming.receive_rtp(row, types, events={}, comfort=frozenset(), remote=SOURCE, srtp=None)
     out = deliver(plane, row, datagrams, until=max(at for at, _ in datagrams) + 1.0)
     assert not [output for output in out if isinstance(output, Failure)]
     out += plane.close_leg(row, datagrams[-1][0] + 1.0)
@@ -106,7 +106,7 @@ def test_an_undisturbed_stream_needs_its_receiver_once(name: str, monkeypatch: p
     form = AudioFormat(codec.wire_encoding or "linear16", codec.sample_rate_hz)
     track = plane.open_leg(form, GateSettings(mode="off"), 99.9)
     types = {FIRST_TYPE + CODED.index(name): PayloadType(codec)}
-    plane.incoming.receive_rtp(track.row, types, event=None, comfort=frozenset(), remote=SOURCE, srtp=None)
+    plane.incoming.receive_rtp(track.row, types, events={}, comfort=frozenset(), remote=SOURCE, srtp=None)
     receiver, taken = track.receiver, []
     assert receiver is not None
     push = receiver.push
@@ -123,7 +123,7 @@ def test_packets_on_their_way_while_the_type_changes_are_decoded_as_what_they_ar
     row = plane.open_leg(AudioFormat("mulaw", 8000), GateSettings(mode="off"), 99.9).row
     old, new = {FIRST_TYPE + CODED.index(name): PayloadType(CODECS[name]) for name in ("PCMU", "PCMA")}.items()
     for kind in (new, old):  # PCMA was agreed, and then PCMU alone
-        plane.incoming.receive_rtp(row, dict([kind]), event=None, comfort=frozenset(), remote=SOURCE, srtp=None)
+        plane.incoming.receive_rtp(row, dict([kind]), events={}, comfort=frozenset(), remote=SOURCE, srtp=None)
 
     out = deliver(plane, row, sent("PCMA", ["good"] * 10), until=101.0)
 

@@ -35,7 +35,7 @@ def plane_with_leg(gate: GateSettings = SEND_ALL, *, capacity: int = 4) -> tuple
 def open_leg(plane: Plane, gate: GateSettings = SEND_ALL) -> int:
     row = plane.open_leg(MULAW, gate, 99.9).row
     types = {0: PayloadType(CODECS["PCMU"])}
-    plane.incoming.receive_rtp(row, types, event=101, comfort=frozenset({13}), remote=SOURCE, srtp=None)
+    plane.incoming.receive_rtp(row, types, events={101: 8000}, comfort=frozenset({13}), remote=SOURCE, srtp=None)
     return row
 
 
@@ -304,7 +304,7 @@ def test_srtp_gives_what_plain_rtp_does_and_forged_packets_are_dropped(seed: int
         if is_secured:
             types = {0: PayloadType(CODECS["PCMU"])}
             plane.incoming.receive_rtp(
-                row, types, event=101, comfort=frozenset({13}), remote=SOURCE, srtp=SrtpReceiver(keys)
+                row, types, events={101: 8000}, comfort=frozenset({13}), remote=SOURCE, srtp=SrtpReceiver(keys)
             )
             path += [(path[60][0] + 0.001, bytes([*path[61][1][:-1], path[61][1][-1] ^ 1]))]
         out = deliver(plane, row, path, until=103.0) + plane.close_leg(row, 103.0)
@@ -318,7 +318,7 @@ def test_a_cause_heard_late_withholds_nothing_of_what_was_sent_already() -> None
     plane = Plane(capacity=2, chunk_ms=100, rtp=RtpSettings())
     track = plane.open_leg(AudioFormat("mulaw", 8000), GateSettings(mode="off"), 0.0)
     plane.incoming.receive_rtp(
-        track.row, {0: PayloadType(CODECS["PCMU"])}, event=None, comfort=frozenset(), remote=None, srtp=None
+        track.row, {0: PayloadType(CODECS["PCMU"])}, events={}, comfort=frozenset(), remote=None, srtp=None
     )
     sender = Sender()
     out = deliver(plane, track.row, [(10.0 + (n + 1) * 0.02, sender.packet()) for n in range(50)], until=11.1)

@@ -23,7 +23,7 @@ class Leg:
     def __init__(self, stated: int) -> None:
         self.lanes = Lanes(1)
         self.receiver = Receiver(self.lanes, 0, jitter=0.06, jitter_max=0.2)
-        self.receiver.configure({9: STATED[stated]}, event=None, comfort=frozenset())
+        self.receiver.configure({9: STATED[stated]}, events={}, comfort=frozenset())
         self.frames: list[Frame] = []
         self.told: list[tuple[Kind, float, float]] = []
 

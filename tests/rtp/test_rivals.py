@@ -21,7 +21,7 @@ class Leg:
     def __init__(self) -> None:
         self.lanes = Lanes(1)
         self.receiver = Receiver(self.lanes, 0, jitter=0.06, jitter_max=0.2)
-        self.receiver.configure({0: PayloadType(CODECS["PCMU"])}, event=None, comfort=frozenset())
+        self.receiver.configure({0: PayloadType(CODECS["PCMU"])}, events={}, comfort=frozenset())
         self.sent: dict[int, int] = {}
         self.heard: list[tuple[int, float]] = []
         self.heard_packets: list[bytes] = []
@@ -98,7 +98,7 @@ def test_after_an_offer_every_stream_is_as_good_as_new() -> None:
     leg = Leg()
     leg.push(A, 0.0)
     leg.push(B, 0.02)
-    leg.receiver.configure({0: PayloadType(CODECS["PCMU"])}, event=None, comfort=frozenset())
+    leg.receiver.configure({0: PayloadType(CODECS["PCMU"])}, events={}, comfort=frozenset())
     leg.push(A, 0.04)
     assert leg.whose() == [A, B, A]
 

@@ -117,6 +117,10 @@ def test_dtmf_of_each_audios_clock_is_chosen() -> None:
     choice = choose(other, lambda item: item.name == "PCMU")
     assert choice is not None
     assert [item.payload_type for item in choice.formats] == [0, 110]  # better one of a foreign clock than none
+    timeless = described("m=audio 4000 RTP/AVP 0 101", "a=rtpmap:101 telephone-event/0").media[0]
+    choice = choose(timeless, lambda item: item.name == "PCMU")
+    assert choice is not None
+    assert [item.payload_type for item in choice.formats] == [0]
 
 
 def test_without_audio_nothing_is_chosen() -> None:
