@@ -81,9 +81,11 @@ class Plane:
         return track
 
     def close_leg(self, row: int, now: float) -> list[Output]:
-        """The leg's last outputs: what is still owed of an open gate. Its books stay until `free_leg`."""
+        """The leg's last outputs: what is still owed of an open gate, or of one that opens for what no tick has heard
+        yet. Its books stay until `free_leg`."""
         track = self._legs.track(row)
         self.incoming.flush(track)
+        self._hear_out(row, now)
         if track.is_open:
             self._outgoing.send(track, int(self.lanes.position[row]))
         self.gates.close_leg(row)
@@ -179,6 +181,17 @@ class Plane:
         heard_to = self._legs.heard_to
         heard_to[rows] += FRAME
         self._follow(self.gates.hear(heard, heard_to[rows]), now)
+
+    def _hear_out(self, row: int, now: float) -> None:
+        """All that has come, unless it makes no difference to a leg that ends. Ears may be 0.5 s behind."""
+        legs, one = self._legs, np.array([row])
+        while (
+            legs.is_live[row]
+            and not legs.track(row).is_open
+            and not self.gates.is_signalled[row]
+            and self.lanes.position[row] - legs.heard_to[row] >= FRAME
+        ):
+            self._hear(one, now)
 
     def _make_room(self, rows: Rows, starts: Rows, ends: Rows) -> None:
         """Audio of these rows from `starts` to `ends` is about to be written. Had it to write over what was not sent,

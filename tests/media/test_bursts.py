@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from bridge.config import GateSettings
-from bridge.media.outputs import Gate
+from bridge.media.outputs import Gate, Speaking
+from bridge.model import Cause
 from rtpcodecs.g711 import linear_to_ulaw
 from tests.gate.sounds import recording, silence
 from tests.media.sender import Sender, arrivals, audio, deliver
@@ -82,6 +83,40 @@ def test_a_word_said_while_the_loop_stood_still_is_heard_and_the_silence_around_
     assert chunks[0].start + before / 8000 == pytest.approx(100.0 + in_word, abs=1e-3)
     books = plane.books(row)
     assert books.sent_s == pytest.approx(len(heard) / 8000, abs=1e-6)
+
+
+@pytest.mark.parametrize("stall", [0.3, 2.0])
+def test_a_word_said_right_before_the_hang_up_is_sent_though_no_tick_has_heard_it(stall: float) -> None:
+    plane, row = plane_with_leg(GateSettings(mode="speech"))
+    word = recording(WORDS)
+    loud = np.flatnonzero(np.abs(word.astype(int)) > 500)
+    word = word[loud[0] : loud[0] + 2240]  # 0.28 s
+    sound = linear_to_ulaw(np.concatenate([silence(3.0), word])).tobytes()
+    sender, chunks = Sender(), []
+    sent = [(100.02 + 0.02 * n, sender.packet(sound[n * 160 : n * 160 + 160])) for n in range(len(sound) // 160)]
+    ends_at = sent[-1][0]
+    for at, data in sent:
+        plane.incoming.push(arrivals([(row, data, at)]))
+        if at < ends_at - stall:
+            chunks += audio(plane.tick(at))
+    last = plane.close_leg(row, ends_at)
+    voices = [output.is_speaking for output in last if isinstance(output, Speaking)]
+    assert voices[:1] == [True]
+    heard = b"".join(chunk.data for chunk in chunks + audio(last))
+    assert heard.endswith(linear_to_ulaw(word).tobytes())
+    assert len(heard) < len(word) + 8000
+    books = plane.books(row)
+    assert books.received_s == pytest.approx(books.sent_s + sum(books.withheld_s.values()))
+
+
+def test_what_is_held_at_the_hang_up_is_not_heard_any_more() -> None:
+    plane, row = plane_with_leg(GateSettings(mode="speech"))
+    word = linear_to_ulaw(recording(WORDS)[:8000]).tobytes()
+    plane.signal(row, Cause.HOLD, True, 100.0)
+    sender = Sender()
+    for n in range(len(word) // 160):
+        plane.incoming.push(arrivals([(row, sender.packet(word[n * 160 : n * 160 + 160]), 100.02 + 0.02 * n)]))
+    assert audio(plane.close_leg(row, 101.0)) == []
 
 
 @pytest.mark.parametrize("stall", [0.8, 1.5, 2.5])
