@@ -8,7 +8,6 @@ closed.
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
 import random
 import resource
@@ -19,7 +18,7 @@ from typing import Protocol
 
 import structlog
 
-from bridge import __version__
+from bridge import __version__, garbage
 from bridge.clock import monotonic, unix_ms
 from bridge.config import Settings, read_tables
 from bridge.errors import ConfigError
@@ -39,6 +38,8 @@ from bridge.preflight import check_settings
 from bridge.service import Health, Service
 from bridge.sinks import SINKS
 from bridge.supervisor import Supervisor
+from bridge.tick import Tick
+from bridge.timers import Timers
 from bridge.transcription import Transcriptions
 from bridge.web.feed import Feeds
 from bridge.web.server import WebServer
@@ -46,7 +47,6 @@ from bridge.wiring import Wiring
 
 FLUSH = 10.0  # s for Redis to take what is left at the end; the rest stays in the spool for the next start
 END = 15.0  # s for last words once the drain deadline has passed
-COLLECT = (2_000, 1_000_000, 1_000_000)  # only the youngest, often: 0.5 ms. A full one is the service's own decision
 FACING_FOR = 60.0  # s that an address of ours is believed to face a peer: it may move (VIP, DHCP)
 MANY_PEERS = 1000
 FILES_PER_LEG = 4  # RTP, RTCP, provider socket, one to spare
@@ -106,15 +106,15 @@ class Bridge:
         )
 
     def _wire(self) -> None:
-        service = self.service
+        service, timers = self.service, Timers(monotonic)
         wiring = Wiring(
             plane=self._plane,
             sockets=self._sockets,
             reports=self._reports,
             publish=service.publish,
             open_stt=Transcriptions(self._drivers).open,
-            arm=service.arm,
-            after_read=service.after_read,
+            arm=timers.arm,
+            after_read=timers.after_read,
             seats=[None] * self._plane.capacity,
             unix_ms=unix_ms,
             now=monotonic,
@@ -127,6 +127,7 @@ class Bridge:
             instance=self.instance,
         )
         service.wire(wiring, health)
+        self._tick = Tick(wiring, timers, load=service.load, each_second=service.look_after)
 
     def stop(self) -> None:
         """Begins the drain (SIGTERM, SIGINT). A second call ends the running calls at once."""
@@ -170,13 +171,11 @@ class Bridge:
         async with local_recogniser(self.settings) as tables, self._drivers:
             self.service.provide(tables)
             edges = await self._open_edges()
-            gc.collect()
-            gc.freeze()  # what is alive now stays: the collector need not look at it again
-            gc.set_threshold(*COLLECT)
+            garbage.freeze()
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._publisher.run(), name="publish")
                 working = [
-                    tasks.create_task(self.service.run(), name="tick"),
+                    tasks.create_task(self._tick.run(self.settings.service.tick_ms / 1000), name="tick"),
                     tasks.create_task(self._note_ledgers(), name="ledgers"),
                 ]
                 working.append(tasks.create_task(self._supervisor.watch(self._beats, self._status), name="supervisor"))
@@ -194,7 +193,7 @@ class Bridge:
         log.info("stopped", state="stopped")
 
     def _beats(self) -> int:
-        return self.service.beats
+        return self._tick.beats
 
     def _status(self) -> str:
         """One line for `systemctl status`."""

@@ -3,6 +3,7 @@
 plane   Audio     -> speech-to-text, in call time
         Gate      -> `leg.gate`; a closing gate flushes: Finalize, then keepalive
         Speaking  -> `Speech`: turns
+        TelephoneEvent -> `Digits`
 stt     results   -> `Speech`: transcripts and turns
 """
 
@@ -10,33 +11,56 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
-from math import inf
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import structlog
 from numpy.typing import NDArray
 
 from bridge.config import GateSettings, SttSettings, build
+from bridge.digits import Digits
 from bridge.errors import InvalidState, PeerError
 from bridge.gate.turns import Turns
 from bridge.ingress.contract import LegOffer, MediaOffer
 from bridge.ledger import count, ledger
 from bridge.media.outputs import Audio, Books, Gate, Output, Speaking, Stirring, TelephoneEvent
+from bridge.media_line import MediaLine
 from bridge.model import AudioFormat, Cause
-from bridge.net.datagrams import MediaPort
-from bridge.net.rtp_silence import SentFormat
 from bridge.publish import events
 from bridge.publish.events import Event
-from bridge.rtp.frames import PayloadType
-from bridge.rtp.key_presses import SILENT_AFTER, Key, KeyPresses
-from bridge.rtp.srtp import SrtpKeys, SrtpReceiver
 from bridge.speech import Speech
 from bridge.stt.events import Finished, SttEvent
-from bridge.wiring import Party, Wiring
+from bridge.wiring import Stt, Wiring
 
-WEBRTC_AUDIO = AudioFormat("linear16", 16000)
+WEBRTC_AUDIO, WEBRTC_CODEC = AudioFormat("linear16", 16000), "OPUS"
 log = structlog.get_logger()
+
+
+class Party(Protocol):
+    """The call, as its legs see it."""
+
+    id: str
+
+    @property
+    def source(self) -> str:
+        """IP address of whoever brought the call."""
+        ...
+
+    def spoke(self, leg: Leg, now: float) -> None:
+        """The leg has spoken for long enough to have taken over."""
+        ...
+
+    def leg_done(self, leg: Leg, now: float) -> None:
+        """The leg's last event is out."""
+        ...
+
+    def end_leg(self, leg: Leg, now: float) -> None:
+        """The leg's audio has ended, the call may go on."""
+        ...
+
+    def fail_leg(self, leg: Leg, now: float) -> None:
+        """A bug of ours has ended the leg; without another one the call is hung up."""
+        ...
 
 
 class Leg:
@@ -49,20 +73,18 @@ class Leg:
         self.id = name
         self.role = offer.role
         self.participant = offer.participant
-        self._offer = offer
         self._party = party
         self._wiring = wiring
         self._gate = gate
         self._stt_settings = stt
         self._dtmf_events = dtmf_events
-        self._port: MediaPort | None = wiring.sockets.open_pair() if offer.media is not None else None
-        self.audio = _audio_of(offer.media)
-        self.codec = offer.media.formats[0].codec.name if offer.media is not None else "OPUS"
+        self._line = MediaLine(offer.media, wiring) if offer.media is not None else None
+        self.audio = self._line.audio if self._line is not None else WEBRTC_AUDIO
+        "What it is kept as and what the provider gets, whatever codecs come later."
+        self.codec = self._line.codec if self._line is not None else WEBRTC_CODEC
         self._sources: dict[Cause, set[str]] = {Cause.HOLD: set(), Cause.MUTE: set(), Cause.PAUSED: set()}
         if offer.on_hold:
             self._sources[Cause.HOLD].add("signalling")
-        self._srtp_keys: SrtpKeys | None = None
-        self._srtp: SrtpReceiver | None = None
         self._row = -1
         self._zero = 0.0
         self._started_at = 0.0
@@ -72,9 +94,10 @@ class Leg:
         self._packets: Mapping[str, int] | None = None
         "Counted by the ingress, where it takes the packets itself."
         self._gate_state: dict[str, Any] = {"state": "closed", "cause": str(Cause.SILENCE), "since": 0.0}
-        self._keys = KeyPresses()
-        self._watches_keys = False
-        self._sends = False
+        self._digits: Digits | None = None
+        self._stt: Stt
+        self._speech: Speech
+        "Both from `start` on."
 
     # -- life ---------------------------------------------------------------------------------------------------
 
@@ -91,16 +114,15 @@ class Leg:
             interim=self._stt_settings.interim,
             zero=zero,
         )
+        if self._dtmf_events:
+            self._digits = Digits(publish=self._publish, arm=wiring.arm)
         told = [cause for cause, sources in self._sources.items() if sources]
         track = wiring.plane.open_leg(self.audio, self._gate, now, told=told)
         self._row = track.row
         wiring.seats[self._row] = self
         self._stt = wiring.open_stt(self.audio, self._stt_settings, self._on_stt, call=self._party.id, leg=self.id)
-        if self._port is not None:
-            assert self._offer.media is not None
-            wiring.reports.open(self._row, self._port, now)
-            self._receive(self._offer.media)
-            wiring.sockets.attach(self._port, self._row, now)
+        if self._line is not None:
+            self._line.open(self._row, now)
         self._stt.transcriber.start(now)
         self._stt.wake()
 
@@ -126,13 +148,12 @@ class Leg:
             return
         self._closed_at = now
         if self._row < 0:
-            self._release_port()
+            self._release_line(now)
             self._finish(now)
             return
         try:
             for output in self._wiring.plane.close_leg(self._row, now):
                 self.on_output(output, now)
-            self._tell_keys(self._keys.settle(inf))
             self._vacate(now)
             self._speech.hang_up(now)
             self._stt.transcriber.finish(now)
@@ -148,21 +169,20 @@ class Leg:
         if wiring.seats[self._row] is not self:
             return
         wiring.seats[self._row] = None
+        if self._digits is not None:
+            self._digits.close()
         self._books = self._now_books()
         wiring.plane.free_leg(self._row)
-        if self._port is not None:
-            wiring.reports.close(self._row, now)
-        self._release_port()
+        self._release_line(now)
 
     def give_up(self, now: float) -> None:
         """Closes it, and takes what words there are for the last ones: whatever comes later is not heard any more."""
         self.close(now)
         self._finish(now)
 
-    def _release_port(self) -> None:
-        if self._port is not None:
-            self._wiring.sockets.release(self._port)
-            self._port = None
+    def _release_line(self, now: float) -> None:
+        if self._line is not None:
+            self._line.close(now)
 
     def _finish(self, now: float) -> None:
         if self._is_finished:
@@ -179,11 +199,9 @@ class Leg:
     @property
     def local(self) -> tuple[str, int]:
         """See `IngressLeg`."""
-        if self._port is None:
+        if self._line is None:
             raise InvalidState("a leg without RTP has no port")
-        media = self._offer.media
-        peer = media.remote[0] if media is not None and media.remote is not None else self._party.source
-        return self._wiring.advertise(peer), self._port.port
+        return self._line.local(self._party.source)
 
     def hold(self, on: bool, now: float) -> None:
         """Signalled hold."""
@@ -223,44 +241,14 @@ class Leg:
 
     def media_changed(self, media: MediaOffer, now: float) -> None:
         """See `IngressLeg`. The leg keeps the rate it began with; a narrower or wider codec is fitted to it."""
-        self._offer = LegOffer(role=self.role, participant=self.participant, media=media)
         self.codec = media.formats[0].codec.name
-        if self._row >= 0 and self._closed_at is None and self._port is not None:
-            self._receive(media)
-
-    def _receive(self, media: MediaOffer) -> None:
-        if media.srtp != self._srtp_keys:  # the same key goes on with its packet index, which only time has taught us
-            self._srtp_keys = media.srtp
-            self._srtp = SrtpReceiver(media.srtp, before=self._srtp) if media.srtp is not None else None
-        types = {entry.payload_type: PayloadType(entry.codec, entry.fmtp) for entry in media.formats}
-        self._wiring.plane.incoming.receive_rtp(
-            self._row,
-            types,
-            events=media.telephone_events,
-            comfort=media.comfort_noise,
-            remote=media.remote,
-            srtp=self._srtp,
-        )
-        self._wiring.reports.media_changed(
-            self._row,
-            _rtcp_target(media),
-            is_muxed=media.rtcp_mux,
-            own_keys=media.srtp_own,
-            clock_hz=media.formats[0].codec.clock_rate_hz,
-        )
-        self._tell_what_we_send()
+        if self._line is not None:
+            self._line.agree(media)
 
     def sends(self, on: bool) -> None:
         """See `IngressLeg`."""
-        self._sends = on
-        if self._row >= 0 and self._closed_at is None and self._port is not None:
-            self._tell_what_we_send()
-
-    def _tell_what_we_send(self) -> None:
-        media = self._offer.media
-        formats = media.formats if media is not None and self._sends else ()
-        format_ = next((f for f in formats if f.codec.make_encoder is not None), None)
-        self._wiring.reports.sends(self._row, SentFormat(format_.payload_type, format_.codec) if format_ else None)
+        if self._line is not None:
+            self._line.sends(on)
 
     def speaker_changed(self, *, role: str, participant: str, now: float) -> None:
         """See `IngressLeg`."""
@@ -301,8 +289,8 @@ class Leg:
             self._on_speaking(output, now)
         elif isinstance(output, Stirring):
             self._speech.stirs(now)
-        elif isinstance(output, TelephoneEvent):
-            self._on_telephone_event(output, now)
+        elif isinstance(output, TelephoneEvent) and self._digits is not None:
+            self._digits.received(output, now)
 
     def _on_gate(self, output: Gate, now: float) -> None:
         # where nothing is captured a change happens "now"; the next packet's audio can be a few ms older than that
@@ -325,31 +313,10 @@ class Leg:
         else:
             self._speech.stops(at, now)
 
-    def _on_telephone_event(self, output: TelephoneEvent, now: float) -> None:
-        if self._dtmf_events:
-            self._tell_keys(self._keys.packet(output.payload, output.timestamp, clock_hz=output.clock_hz, now=now))
-            self._watch_keys(now)
-
     def key_pressed(self, digit: str, *, duration_ms: int, now: float) -> None:
         """See `IngressLeg`."""
-        if self._dtmf_events and self._row >= 0 and self._closed_at is None:
-            self._tell_keys(self._keys.info(digit, duration_ms))
-
-    def handle_timer(self, now: float) -> None:
-        """Nothing more may have come of a key press."""
-        self._watches_keys = False
-        if self._closed_at is None:
-            self._tell_keys(self._keys.settle(now))
-            self._watch_keys(now)
-
-    def _watch_keys(self, now: float) -> None:
-        if self._keys.is_pressed and not self._watches_keys:
-            self._watches_keys = True
-            self._wiring.arm(self, now + SILENT_AFTER)
-
-    def _tell_keys(self, keys: list[Key]) -> None:
-        for key in keys:
-            self._publish(events.dtmf, digit=key.digit, duration_ms=key.duration_ms)
+        if self._digits is not None and self._closed_at is None:
+            self._digits.signalled(digit, duration_ms)
 
     def other_speaks(self, now: float) -> None:
         """Another leg has taken over."""
@@ -398,20 +365,3 @@ class Leg:
         books = self._books or self._now_books()
         end = self._closed_at if self._closed_at is not None else now
         return ledger(self.role, books, self._stt.transcriber.ledger(now), lasted_s=end - self._started_at)
-
-
-def _rtcp_target(media: MediaOffer) -> tuple[str, int] | None:
-    if media.rtcp is not None or media.remote is None:
-        return media.rtcp
-    return media.remote[0], media.remote[1] + (0 if media.rtcp_mux else 1)
-
-
-def _audio_of(media: MediaOffer | None) -> AudioFormat:
-    if media is None:
-        return WEBRTC_AUDIO
-    codec = media.formats[0].codec
-    if codec.wire_encoding == "mulaw":
-        return AudioFormat("mulaw", 8000)
-    if codec.wire_encoding == "alaw":
-        return AudioFormat("alaw", 8000)
-    return AudioFormat("linear16", codec.sample_rate_hz)

@@ -1,44 +1,29 @@
-"""Every call of this process: admitted, ticked, counted, drained.
-
-The tick is the heart: read what arrived, let the plane work, hand its outputs to the legs. It runs on the event loop
-at absolute times; one that comes late is measured, and new calls are refused before running ones suffer.
-"""
+"""Every call of this process: admitted, counted, drained, and shown to the web server. What moves them is the tick
+(`bridge.tick`)."""
 
 from __future__ import annotations
 
 import asyncio
-import gc
-import heapq
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import inf
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 import structlog
 
 from bridge.call import Call
-from bridge.clock import thread_time
 from bridge.config import Settings, TrunkSettings
 from bridge.errors import CapacityError
+from bridge.garbage import Garbage
 from bridge.ingress.contract import CallControl, CallOffer
-from bridge.leg import Leg
 from bridge.load import Load
-from bridge.media.outputs import Failure, Output
 from bridge.metrics import Metrics
 from bridge.plans import ProviderTables, plan_for, with_tables
 from bridge.publish.events import Event, Published
 from bridge.publish.redact import Redactor
 from bridge.web.contract import Feed, Verb
 from bridge.web.feed import Feeds
-from bridge.wiring import Timed, Wiring
+from bridge.wiring import Wiring
 
-COLLECT_EVERY = 60.0  # s between full garbage collections when there is little to do
-COLLECT_AT_LATEST = 1800.0  # s
-COLLECT_AFTER = 2000  # calls: each still leaves a few small objects in cycles, and a process may always be busy
-COLLECT_BELOW = 0.25  # share of the core: about 200 legs, a collection of some 20 ms
-FLOODED_AFTER = 10.0  # s of reading and still being behind: that is no standstill, somebody sends more than is read
-LOOK_EVERY = 1.0  # s between two looks for calls that were forgotten
-T = TypeVar("T")
 log = structlog.get_logger()
 
 
@@ -77,19 +62,10 @@ class Service:
         self._redact = Redactor(settings.privacy)
         self._provided: ProviderTables = {}
         self._calls: dict[str, Call] = {}
-        self._timers: list[tuple[float, int, Timed]] = []
-        self._armed = 0
-        self.beats = 0
-        "Ticks so far: whoever supervises us sees whether they go on."
-        self._after_read: list[tuple[float, Callable[[float], None]]] = []
-        "Each with when it was asked for."
-        self._behind_since = inf
-        "When `read` began to leave something behind."
-        self._load = Load()
+        self.load = Load()
+        "Noted by the tick, heeded at admission."
+        self._garbage = Garbage()
         self._is_draining = False
-        self._look_at = 0.0
-        self._collected_at = 0.0
-        self._over_since = 0
         self._idle = asyncio.Event()
         self._idle.set()
         metrics.calls.read_from(lambda: float(len(self._calls)))
@@ -113,22 +89,13 @@ class Service:
         if len(self._feeds):
             self._feeds.offer(shown(event, seq))
 
-    def arm(self, target: Timed, at: float) -> None:
-        """See `Wiring.arm`."""
-        self._armed += 1
-        heapq.heappush(self._timers, (at, self._armed, target))
-
-    def after_read(self, then: Callable[[float], None]) -> None:
-        """See `Wiring.after_read`."""
-        self._after_read.append((self._wiring.now(), then))
-
     # -- Host -------------------------------------------------------------------------------------------------------
 
     @property
     def is_accepting(self) -> bool:
         """See `Host`."""
         return (
-            not self._is_draining and not self._load.is_too_much and self._open_legs() < self._settings.service.max_legs
+            not self._is_draining and not self.load.is_too_much and self._open_legs() < self._settings.service.max_legs
         )
 
     def _open_legs(self) -> int:
@@ -147,7 +114,7 @@ class Service:
         try:
             if self._is_draining:
                 raise CapacityError("draining", retry_after=30)
-            if self._load.is_too_much:
+            if self.load.is_too_much:
                 raise CapacityError("the media plane is at its limit")
             self._admit(len(offer.legs))
             call = Call(
@@ -178,78 +145,17 @@ class Service:
 
     def _forget(self, call: Call) -> None:
         self._calls.pop(call.id, None)
-        self._over_since += 1
+        self._garbage.call_over()
         self._metrics.calls_ended.add(1, call.offer.ingress, call.reason)
         if not self._calls:
             self._idle.set()
 
-    # -- the tick ---------------------------------------------------------------------------------------------------
+    # -- once a second ------------------------------------------------------------------------------------------------
 
-    async def run(self) -> None:
-        """Ticks until cancelled. A beat that was missed is not made up for: the next tick takes all that is there."""
-        tick = self._settings.service.tick_ms / 1000
-        clock = self._wiring.now
-        due = before = clock()
-        spent = thread_time()
-        while True:
-            due += tick
-            await asyncio.sleep(max(due - clock(), 0.0))
-            now = clock()
-            late = max(now - due, 0.0)
-            self._metrics.tick_lateness.observe(late)
-            spent, spent_before = thread_time(), spent
-            self._load.note(cpu=spent - spent_before, wall=now - before, late=late)
-            before = now
-            self.tick(now)
-            self._metrics.tick_seconds.observe(clock() - now)
-            due += late // tick * tick
-
-    def tick(self, now: float) -> None:
-        """One beat. What arrived is read first, so that a call that has ended loses nothing of its last 20 ms."""
-        wiring = self._wiring
-        self.beats += 1
-        for batch in wiring.sockets.read():
-            self._shielded(wiring.plane.incoming.push, batch)
-        self._call_back(wiring.sockets.read_to, now)
-        read_to = self._read_to(now)  # after a standstill of the process media is caught up with over some beats, ...
-        self._dispatch_all(self._shielded(wiring.plane.ready) or (), now)
-        self._dispatch_all(self._shielded(wiring.plane.tick, min(now, read_to)) or (), now)
-        self._serve_timers(min(wiring.now(), read_to))  # ... and what was not read yet is not taken for silence
-        self._shielded(wiring.reports.run, now)
-        if now >= self._look_at:
-            self._look_at = now + LOOK_EVERY
-            self._shielded(self._end_idle, now)
-            self._collect(now)
-
-    def _read_to(self, now: float) -> float:
-        """Up to when all is read. Not of a socket that is flooded: it would keep every call's turns waiting."""
-        read_to = self._wiring.sockets.read_to
-        self._behind_since = inf if read_to == inf else min(self._behind_since, now)
-        return inf if now - self._behind_since > FLOODED_AFTER else read_to
-
-    def _call_back(self, read_to: float, now: float) -> None:
-        """Whoever waits until all that had arrived is read: what a pause or a call ends behind may still be in the
-        kernel after a standstill."""
-        waiting, self._after_read = self._after_read, []
-        for asked_at, then in waiting:
-            if asked_at <= read_to:
-                self._shielded(then, now)
-            else:
-                self._after_read.append((asked_at, then))
-
-    def _serve_timers(self, now: float) -> None:
-        while self._timers and self._timers[0][0] <= now:
-            self._shielded(heapq.heappop(self._timers)[2].handle_timer, now)
-
-    def _collect(self, now: float) -> None:
-        """Full garbage collections stop everything for 100 ms at a thousand legs, and the interpreter would run them
-        every few seconds. What a call leaves behind is freed by reference counts but for a few cycles; those wait
-        for a quiet moment, but not for ever: a process that is always busy would grow."""
-        waited = now - self._collected_at
-        is_due = waited > COLLECT_AT_LATEST or self._over_since >= COLLECT_AFTER
-        if is_due or (waited > COLLECT_EVERY and self._load.busy < COLLECT_BELOW):
-            self._collected_at, self._over_since = now, 0
-            gc.collect()
+    def look_after(self, now: float) -> None:
+        """What the tick has looked at once a second."""
+        self._garbage.collect_if_due(now, busy=self.load.busy)
+        self._end_idle(now)
 
     def _end_idle(self, now: float) -> None:
         """External media has no signalling that could end it: silence for `rtp.idle_end_s` does. RTP silence never
@@ -257,29 +163,6 @@ class Service:
         for call in list(self._calls.values()):
             if call.offer.ingress == "external" and call.idle_for(now) > self._settings.rtp.idle_end_s:
                 call.hang_up("timeout", now)
-
-    def _dispatch_all(self, outputs: Iterable[Output], now: float) -> None:
-        for output in outputs:
-            leg = self._wiring.seats[output.row]
-            if leg is not None:
-                self._dispatch(leg, output, now)
-
-    def _dispatch(self, leg: Leg, output: Output, now: float) -> None:
-        try:
-            if isinstance(output, Failure):
-                raise output.error
-            leg.on_output(output, now)
-        except Exception:
-            log.exception("leg failed", leg=leg.id)
-            leg.failed()
-
-    def _shielded(self, work: Callable[..., T], *args: Any) -> T | None:
-        """The boundary of one piece of the tick: a bug there is logged and must not stop the tick of all others."""
-        try:
-            return work(*args)
-        except Exception:
-            log.exception("tick failed", state=getattr(work, "__qualname__", ""))
-            return None
 
     # -- draining ---------------------------------------------------------------------------------------------------
 
@@ -387,7 +270,7 @@ class Service:
             "legs": self._open_legs(),
             "max_legs": self._settings.service.max_legs,
             "calls": len(self._calls),
-            "busy": round(self._load.busy, 3),
+            "busy": round(self.load.busy, 3),
             "instance": self._health.instance,
         }
 

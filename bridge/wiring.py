@@ -1,13 +1,14 @@
-"""What all legs of a process share, and what a leg expects of the call that it belongs to."""
+"""What all legs of a process share."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from bridge.config import SttSettings
 from bridge.media.arrivals import Arrivals
+from bridge.media.outputs import Output
 from bridge.media.plane import Plane
 from bridge.metrics import Metrics
 from bridge.model import AudioFormat
@@ -16,9 +17,7 @@ from bridge.net.rtcp_reports import RtcpReports
 from bridge.publish.events import Event
 from bridge.stt.events import SttEvent
 from bridge.stt.transcriber import Transcriber
-
-if TYPE_CHECKING:
-    from bridge.leg import Leg
+from bridge.timers import Timed
 
 
 class Stt(Protocol):
@@ -74,7 +73,7 @@ class Wiring:
     "Calls `handle_timer` of the object once `now` has passed the given time."
     after_read: Callable[[Callable[[float], None]], None]
     "Calls back in the next tick, with `now`, once everything that had arrived was read."
-    seats: list[Leg | None]
+    seats: list[Seat | None]
     "Who sits in which row of the plane."
     unix_ms: Callable[[], int]
     now: Callable[[], float]
@@ -83,34 +82,15 @@ class Wiring:
     "Our media address that faces a peer's IP address; empty: not known."
 
 
-class Timed(Protocol):
-    """Something with a deadline."""
-
-    def handle_timer(self, now: float) -> None: ...
-
-
-class Party(Protocol):
-    """The call, as its legs see it."""
+class Seat(Protocol):
+    """The leg that sits in a row of the plane, as the tick sees it."""
 
     id: str
 
-    @property
-    def source(self) -> str:
-        """IP address of whoever brought the call."""
+    def on_output(self, output: Output, now: float) -> None:
+        """One output of the plane for this row."""
         ...
 
-    def spoke(self, leg: Leg, now: float) -> None:
-        """The leg has spoken for long enough to have taken over."""
-        ...
-
-    def leg_done(self, leg: Leg, now: float) -> None:
-        """The leg's last event is out."""
-        ...
-
-    def end_leg(self, leg: Leg, now: float) -> None:
-        """The leg's audio has ended, the call may go on."""
-        ...
-
-    def fail_leg(self, leg: Leg, now: float) -> None:
-        """A bug of ours has ended the leg; without another one the call is hung up."""
+    def failed(self) -> None:
+        """A bug of ours: the leg is ended, the others go on."""
         ...

@@ -28,6 +28,8 @@ from bridge.rtp.srtp import SrtpSender, fresh_keys
 from bridge.service import Health, Service
 from bridge.stt.events import Finished, SttEvent
 from bridge.stt.ledger import SttLedger
+from bridge.tick import Tick
+from bridge.timers import Timers
 from bridge.web.feed import Feeds
 from bridge.wiring import Wiring
 
@@ -112,14 +114,15 @@ class House:
         self.plane = Plane(capacity=10, chunk_ms=100, rtp=settings.rtp)
         self.sockets = MediaSockets(bind="127.0.0.1", first=PORTS[0], last=PORTS[1], capacity=20)
         self.service = Service(settings, metrics=metrics, outbox=self.events, store=Store(), feeds=Feeds())
+        self.timers = Timers(lambda: self.now)
         wiring = Wiring(
             plane=self.plane,
             sockets=self.sockets,
             reports=RtcpReports(self.plane.lanes, cname="callbridge", random=lambda: 0.5),
             publish=self.service.publish,
             open_stt=self._open_stt,
-            arm=self.service.arm,
-            after_read=self.service.after_read,
+            arm=self.timers.arm,
+            after_read=self.timers.after_read,
             seats=[None] * self.plane.capacity,
             unix_ms=lambda: round(self.now * 1000),
             now=lambda: self.now,
@@ -128,6 +131,7 @@ class House:
         )
         self.seats = wiring.seats
         self.service.wire(wiring, Health(lambda: True, lambda: True, "test"))
+        self.tick = Tick(wiring, self.timers, load=self.service.load, each_second=self.service.look_after)
 
     def _open_stt(
         self,
@@ -148,7 +152,7 @@ class House:
     def run(self, seconds: float) -> None:
         for _ in range(round(seconds / 0.02)):
             self.now += 0.02
-            self.service.tick(self.now)
+            self.tick.beat(self.now)
 
     def types(self) -> list[str]:
         return [event.type for event in self.events if event.type != "leg.gate"]

@@ -24,6 +24,8 @@ from bridge.stt.events import Connect, SttEvent
 from bridge.stt.routing import Breakers, Route
 from bridge.stt.session import SttOptions
 from bridge.stt.transcriber import Transcriber
+from bridge.tick import Tick
+from bridge.timers import Timers
 from bridge.web.feed import Feeds
 from bridge.wiring import Wiring
 
@@ -82,14 +84,17 @@ class House:
         self.plane = Plane(capacity=4, chunk_ms=100, rtp=RtpSettings())
         self.sockets = MediaSockets(bind="127.0.0.1", first=40000, last=40009, capacity=4)
         self.service = Service(settings, metrics=self.metrics, outbox=self, store=None, feeds=Feeds())  # type: ignore[arg-type]
-        self.service.wire(self._wiring(), None)  # type: ignore[arg-type]
+        self.timers = Timers(lambda: self.now)
+        self.wiring = self._wiring()
+        self.service.wire(self.wiring, None)  # type: ignore[arg-type]
+        self.tick = Tick(self.wiring, self.timers, load=self.service.load, each_second=self.service.look_after)
 
     def _wiring(self) -> Wiring:
         service = self.service
         return Wiring(
             plane=self.plane, sockets=self.sockets,
             reports=RtcpReports(self.plane.lanes, cname="test", random=lambda: 0.5),
-            publish=service.publish, open_stt=self._open_stt, arm=service.arm, after_read=service.after_read,
+            publish=service.publish, open_stt=self._open_stt, arm=self.timers.arm, after_read=self.timers.after_read,
             seats=[None] * 4, unix_ms=lambda: round(self.now * 1000), now=lambda: self.now, metrics=self.metrics,
             advertise=lambda peer: "127.0.0.1",
         )  # fmt: skip
@@ -107,7 +112,7 @@ class House:
     def run(self, seconds: float) -> None:
         for _ in range(round(seconds / TICK)):
             self.now += TICK
-            self.service.tick(self.now)
+            self.tick.beat(self.now)
             for line in self.lines:
                 deadline = line.transcriber.deadline()
                 if deadline is not None and deadline <= self.now:

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from bridge.call import Call
-from bridge.service import FLOODED_AFTER
+from bridge.tick import FLOODED_AFTER
 from tests.test_call import House, house
 
 __all__ = ["house"]  # the fixture
@@ -65,13 +65,13 @@ def test_a_socket_that_is_never_read_to_its_end_holds_up_no_timer_for_ever(
     monkeypatch.setattr(house.sockets, "read", read)
     alarm = Alarm(house)
     house.run(0.02)
-    house.service.arm(alarm, house.now + 1.0)
+    house.timers.arm(alarm, house.now + 1.0)
     house.run(1.3)
     assert alarm.rang_at == [], "what was not read yet may still matter"
     house.run(0.2)
     assert len(alarm.rang_at) == 1
     house.run(FLOODED_AFTER)
-    house.service.arm(alarm, house.now + 1.0)
+    house.timers.arm(alarm, house.now + 1.0)
     house.run(1.1)
     assert len(alarm.rang_at) == 2, "that was no standstill"
 

@@ -14,7 +14,7 @@ def test_reports_that_fail_do_not_stop_the_tick_of_every_call(house: House, monk
         raise OverflowError("port must be 0-65535")
 
     line = spoken_to(house)
-    monkeypatch.setattr(house.service._wiring.reports, "run", fail)
+    monkeypatch.setattr(house.wiring.reports, "run", fail)
     house.run(0.1)
     line.say("still here", house.now)
     assert house.types()[-3:] == ["transcript.final", "turn.ended", "call.ended"]

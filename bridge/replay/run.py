@@ -24,6 +24,8 @@ from bridge.net.stt_driver import SttDrivers
 from bridge.publish.events import CALL_ENDED, Event, Published
 from bridge.replay.recordings import TAIL, Recording
 from bridge.service import Health, Service
+from bridge.tick import Tick
+from bridge.timers import Timers
 from bridge.transcription import Transcriptions
 from bridge.web.feed import Feeds
 from bridge.wiring import Wiring
@@ -137,7 +139,7 @@ async def replay(
         async with SttDrivers() as drivers:
             player.wire(drivers)
             async with asyncio.TaskGroup() as tasks:
-                ticking = tasks.create_task(player.service.run(), name="tick")
+                ticking = tasks.create_task(player.tick.run(settings.service.tick_ms / 1000), name="tick")
                 gate = asyncio.Semaphore(options.at_once)
                 async with asyncio.TaskGroup() as calls:
                     for recording in recordings:
@@ -163,15 +165,15 @@ class _Player:
 
     def wire(self, drivers: SttDrivers) -> None:
         """Joins the objects as the composition root does."""
-        service = self.service
+        service, timers = self.service, Timers(clock.monotonic)
         wiring = Wiring(
             plane=self._plane,
             sockets=self._media,
             reports=RtcpReports(self._plane.lanes, cname="callbridge", random=lambda: 0.5),
             publish=service.publish,
             open_stt=Transcriptions(drivers).open,
-            arm=service.arm,
-            after_read=service.after_read,
+            arm=timers.arm,
+            after_read=timers.after_read,
             seats=[None] * self._plane.capacity,
             unix_ms=clock.unix_ms,
             now=clock.monotonic,
@@ -179,6 +181,7 @@ class _Player:
             advertise=lambda peer: "0.0.0.0",
         )
         service.wire(wiring, Health(sip_bound=lambda: True, sink_writable=lambda: True, instance="replay"))
+        self.tick = Tick(wiring, timers, load=service.load, each_second=service.look_after)
 
     def _hear(self, event: Published) -> None:
         self._told(event, self._recordings[event.call])
