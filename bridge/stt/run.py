@@ -22,6 +22,9 @@ PARK_MARGIN = 0.5
 """s; a session is parked this much early, so that its last words and its end come within what was allowed."""
 ROTATION_GRACE_S = 1200.0
 """s that an old session may go on without a pause; then it is replaced in mid-speech, by a replay."""
+STRADDLE = 1.0
+"""s; a word may begin so long before the end of a segment and yet come with the next one: where the provider cuts by
+the clock, not between words. What lies between a segment's last word and its end is therefore given again."""
 TIMELINE_KEPT = 30.0
 """s of stream time behind the last settled audio for which words may still be told."""
 
@@ -31,7 +34,7 @@ class Run:
 
     def __init__(
         self, number: int, route: Route, *, tape: Tape, options: SttOptions, account: Account, start: int,
-        until: int | None, marks: Iterable[int], utterance: OpenUtterance,
+        settled: int, until: int | None, marks: Iterable[int], utterance: OpenUtterance,
     ) -> None:  # fmt: skip
         self.number = number
         self.route = route
@@ -39,8 +42,10 @@ class Run:
         self.until = until
         self.sent = start
         "Next position to send."
-        self.settled = start
-        "Before it nothing is awaited from this session any more."
+        self.settled = settled
+        "Before it nothing is awaited from this session any more. Behind `start` at first where it follows a lost one."
+        self.resume = start
+        "Where another session would have to begin, were this one lost: behind the last word, `STRADDLE` at most."
         self.policy: Policy = route.provider.policy(route.settings)
         self.wire: AudioFormat = route.provider.wire(route.settings, tape.audio)
         self.session: SttSession = route.provider.make_session(route.settings, self.wire, options)
@@ -186,12 +191,18 @@ class Run:
         self.was_heard = True
         self._unheard = 0
 
-    def settle(self, stream: float) -> int:
-        """Everything up to this stream time is dealt with. The tape position of it."""
+    def settle(self, stream: float, spoken: float | None = None) -> int:
+        """Everything up to this stream time is dealt with. The tape position of it. `spoken`: where the last word
+        before it ended; None where a flush has left no word behind."""
         if self._timeline.last is None:
             return self.settled
         position = min(self._timeline.position(stream), self.sent)
         self.settled = max(self.settled, position)
+        if spoken is None:
+            self.resume = max(self.resume, position)
+        else:
+            earliest = position - int(STRADDLE * self._tape.audio.rate_hz)
+            self.resume = max(self.resume, earliest, min(self._timeline.position(spoken), position))
         self._timeline.forget_before(stream - TIMELINE_KEPT)
         return position
 

@@ -29,6 +29,8 @@ class Stretch:
     start: int
     until: int | None
     utterance: OpenUtterance
+    resume: int
+    "At most `start`: what lies between is given along, for the word that may have begun in it."
 
 
 class Runs:
@@ -54,6 +56,7 @@ class Runs:
         self._waiting: list[Stretch] = []
         self._next_start = 0
         "Where the next open-ended stretch begins, while there is none."
+        self._next_resume = 0
         self._utterance = OpenUtterance(self._utterances)
         "The one that the next open-ended run goes on with."
         self._sessions = 0
@@ -105,7 +108,7 @@ class Runs:
             return
         if self._lost_at is not None:
             self._lost_at = now  # it was lost in a pause: the gap begins with the speech that missed it
-        self._waiting.append(Stretch(self._next_start, None, self._utterance))
+        self._waiting.append(Stretch(self._next_start, None, self._utterance, self._next_resume))
 
     def feed(self, run: Run, now: float) -> bool:
         """The short way for what happens ten times a second: new audio on the tape. True: something was sent."""
@@ -122,7 +125,7 @@ class Runs:
         run = self.current
         if run is not None:
             run.until = end
-            if run.start == end and not run.is_open:
+            if run.settled == end and not run.is_open:
                 self._remove(run, now)
                 self._commands.append(Abort(run.number))
         for stretch in self._waiting:
@@ -134,22 +137,23 @@ class Runs:
         self.marks.tell(end if self.current is None else self.current.sent, end)
         for run in self._runs.values():
             until = end if run.until is None else run.until
-            self._account.lose(run.sent, until)
+            self._account.lose(max(run.sent, run.settled), until)
             run.skip_to(until)
         for stretch in self._waiting:
             self._account.lose(stretch.start, end if stretch.until is None else stretch.until)
-            stretch.start = end if stretch.until is None else stretch.until
+            stretch.start = stretch.resume = end if stretch.until is None else stretch.until
         self.tape.release(end)
-        self._next_start = end
+        self._go_on_at(end)
 
     def drop_overflow(self) -> None:
         """The tape is full and has let go of its oldest audio: what no session was given by now never will be."""
         oldest = self.tape.start
         for run in self._runs.values():
             if run.sent < oldest:
-                self._account.lose(run.sent, oldest)
+                self._account.lose(max(run.sent, run.settled), oldest)
                 run.skip_to(oldest)
         for stretch in self._waiting:
+            stretch.resume = max(stretch.resume, oldest)
             if stretch.start < oldest:
                 until = oldest if stretch.until is None else min(oldest, stretch.until)
                 self._account.lose(stretch.start, until)
@@ -164,7 +168,7 @@ class Runs:
         for stretch in self._waiting:
             self._account.lose(stretch.start, self.tape.end if stretch.until is None else stretch.until)
         self._waiting.clear()
-        self._next_start = self.tape.end
+        self._go_on_at(self.tape.end)
 
     def check_times(self, now: float) -> None:
         """Closing, parking and rotating, where due. The sessions' own timers too."""
@@ -190,9 +194,8 @@ class Runs:
             for run in self.all():
                 self._work(run, now)
             self._connect(now)
-        settled = self.settled_to()
-        self.tape.release(settled)
-        self.marks.settled(settled)
+        self.tape.release(self._needed_from())
+        self.marks.settled(self.settled_to())
 
     def _work(self, run: Run, now: float) -> None:
         self._take(run, now)  # first: a session that has ended takes nothing more
@@ -235,7 +238,8 @@ class Runs:
             tape=self.tape,
             options=self._options,
             account=self._account,
-            start=stretch.start,
+            start=stretch.resume,
+            settled=stretch.start,
             until=stretch.until,
             marks=self.marks.positions(),
             utterance=stretch.utterance,
@@ -275,7 +279,8 @@ class Runs:
         words = run.words(segment.words, self._utterances)
         self._events += run.utterance.close(segment, words, run.route.provider.name)
         near = int(NEAR * self.tape.audio.rate_hz)
-        self.marks.tell(run.start, run.settle(segment.end) + near)
+        spoken = max((word.end for word in segment.words), default=0.0)
+        self.marks.tell(run.start, run.settle(segment.end, spoken) + near)
 
     def _flushed(self, run: Run, event: Flushed) -> None:
         # Of the marks in the run's own stretch: an earlier one belongs to a run that is still being drained.
@@ -294,7 +299,7 @@ class Runs:
         self._is_changed = True
         if run is self.current:
             self.current = None
-            self._next_start = run.sent
+            self._go_on_at(run.sent)
 
     def _end(self, run: Run, now: float) -> None:
         """The provider has given everything."""
@@ -322,28 +327,41 @@ class Runs:
                 self._lost_at = now
                 self._events.append(Lost(run.route.provider.name, reason))
         start = max(run.settled, self.tape.start)
+        resume = max(run.resume, self.tape.start)
         self._account.lose(run.settled, min(start, run.sent))
         if was_current:
-            self._next_start = start
+            self._go_on_at(start, resume)
             self._utterance = run.utterance
         if start < (self.tape.end if run.until is None else run.until):
-            self._waiting.append(Stretch(start, run.until, run.utterance))
+            self._waiting.append(Stretch(start, run.until, run.utterance, resume))
             self._waiting.sort(key=lambda stretch: stretch.start)
+
+    def _go_on_at(self, start: int, resume: int | None = None) -> None:
+        self._next_start, self._next_resume = start, start if resume is None else resume
 
     def _remove(self, run: Run, now: float) -> None:
         del self._runs[run.number]
         self._is_changed = True
         if run is self.current:
             self.current = None
-            self._next_start = self.tape.end
+            self._go_on_at(self.tape.end)
         run.count(self._account, now)
 
     def settled_to(self) -> int:
-        """First position that may still be needed."""
+        """First position that may still be waited for."""
         starts = [run.settled for run in self._runs.values()]
         starts += [stretch.start for stretch in self._waiting]
-        has_open_end = self.current is not None or any(stretch.until is None for stretch in self._waiting)
-        return min((*starts, self.tape.end if has_open_end else self._next_start))
+        return min((*starts, self.tape.end if self._has_open_end else self._next_start))
+
+    def _needed_from(self) -> int:
+        """First position that another session may have to be given."""
+        starts = [run.resume for run in self._runs.values()]
+        starts += [stretch.resume for stretch in self._waiting]
+        return min((*starts, self.tape.end if self._has_open_end else self._next_resume))
+
+    @property
+    def _has_open_end(self) -> bool:
+        return self.current is not None or any(stretch.until is None for stretch in self._waiting)
 
 
 def _is_due(at: float | None, now: float) -> bool:

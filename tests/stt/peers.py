@@ -128,7 +128,7 @@ class DeepgramPeer(Peer):
         start, end = self.closed_to, self.seconds if end is None else end
         words = [
             {"word": f"w{w.number}", "start": w.start, "end": w.end, "confidence": 0.9}
-            for w in self.recogniser.between(start, end)
+            for w in self._words(start, end, is_final=is_final)
         ]
         self.replies.append(
             json.dumps(
@@ -151,6 +151,9 @@ class DeepgramPeer(Peer):
         self.told_to = self.seconds
         if is_final:
             self.closed_to = end
+
+    def _words(self, start: float, end: float, *, is_final: bool) -> list[Heard]:
+        return self.recogniser.between(start, end)
 
 
 class SonioxPeer(Peer):
@@ -239,3 +242,20 @@ MULAW = AudioFormat("mulaw", RATE)
 _linear = converter(MULAW, AudioFormat("linear16", RATE))
 assert _linear is not None
 CODE_OF = {value: code for code, value in enumerate(memoryview(_linear(bytes(range(256)))).cast("h"))}
+
+
+class ClockCutDeepgramPeer(DeepgramPeer):
+    """Cuts its segments every second, be it within a word: that word comes with the next segment, though it began
+    before it."""
+
+    given: int = 0
+
+    def hear(self) -> None:
+        if self.seconds - self.closed_to >= 1.0:
+            self._results(is_final=True, end=self.closed_to + 1.0)
+
+    def _words(self, start: float, end: float, *, is_final: bool) -> list[Heard]:
+        words = [w for w in self.recogniser.words[self.given :] if w.end < end and w.end - w.start >= SHORTEST]
+        if is_final and words:
+            self.given = self.recogniser.words.index(words[-1]) + 1
+        return words

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bridge.stt.events import Lost, Restored
-from tests.stt.rig import Network, Rig, speech
+from tests.stt.peers import ClockCutDeepgramPeer
+from tests.stt.rig import PEERS, Network, Rig, speech
 
 PROVIDERS = ["deepgram", "soniox", "vosk"]
 WORDS = speech(1.0, 11.0, 1) + speech(31.0, 41.0, 101)
@@ -64,6 +65,20 @@ def test_no_word_is_lost_or_doubled(provider: str, name: str) -> None:
     assert bool(rig.of(Lost)) == (provider in fault.losing)
     assert len(rig.of(Lost)) - len(rig.of(Restored)) in (0, 1)
     assert rig.leg.ledger(rig.now).lost_s == 0
+
+
+@pytest.mark.parametrize("dropped", [2.05, 2.3, 2.65, 3.1, 3.7, 4.22, 5.15])
+def test_a_word_across_the_end_of_a_segment_is_not_lost_with_the_session(
+    monkeypatch: pytest.MonkeyPatch, dropped: float
+) -> None:
+    monkeypatch.setitem(PEERS, "deepgram", ClockCutDeepgramPeer)
+    rig = Rig(["deepgram"], WORDS, SPANS, network=Network(drops=[dropped]))
+    rig.run(HANG_UP)
+    rig.assert_every_word_once()
+    rig.assert_ledger_adds_up()
+    ledger = rig.leg.ledger(rig.now)
+    assert ledger.lost_s == 0
+    assert ledger.replayed_s <= 2.2  # the open segment, and at most a second before it
 
 
 @pytest.mark.parametrize("provider", PROVIDERS)
