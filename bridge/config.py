@@ -8,14 +8,13 @@ from __future__ import annotations
 import dataclasses
 import os
 import tomllib
-import types
-import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 from bridge.errors import ConfigError
+from bridge.tables import from_table
 
 T = TypeVar("T")
 SEARCH = (Path("callbridge.toml"), Path("/etc/callbridge/callbridge.toml"))
@@ -258,21 +257,7 @@ AT_MOST: dict[str, float] = {
 def build(kind: type[T], table: Mapping[str, Any], path: str, problems: list[str]) -> T:
     """A settings dataclass from a TOML table. Every unknown key, wrong type and value out of range is added to
     `problems` (prefixed with `path`), and the default stands in for it. Providers use it for their own tables."""
-    hints = typing.get_type_hints(kind)
-    known = {f.name for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
-    values: dict[str, Any] = {}
-    for key, value in table.items():
-        where = f"{path}.{key}" if path else key
-        if key not in known:
-            problems.append(f"{where}: no such setting")
-            continue
-        try:
-            values[key] = _convert(hints[key], value, where, problems)
-        except (TypeError, ValueError) as error:
-            problems.append(f"{where}: {error}")
-            continue
-        _check_range(where, values[key], problems)
-    return kind(**values)
+    return from_table(kind, table, path, problems, check=_check_range)
 
 
 def _check_range(where: str, value: Any, problems: list[str]) -> None:
@@ -283,62 +268,6 @@ def _check_range(where: str, value: Any, problems: list[str]) -> None:
         problems.append(f"{where}: must be at least {AT_LEAST[name]:g}")
     if name in AT_MOST and value > AT_MOST[name]:
         problems.append(f"{where}: must be at most {AT_MOST[name]:g}")
-
-
-def _convert(hint: Any, value: Any, where: str, problems: list[str]) -> Any:
-    if dataclasses.is_dataclass(hint):
-        if not isinstance(value, Mapping):
-            raise TypeError("must be a table")
-        return build(typing.cast("type[Any]", hint), value, where, problems)
-    origin = typing.get_origin(hint)
-    if origin is types.UnionType or origin is typing.Union:
-        return value
-    if origin is tuple:
-        return _convert_list(typing.get_args(hint)[0], value, where, problems)
-    if origin is dict:
-        if not isinstance(value, Mapping):
-            raise TypeError("must be a table")
-        item = typing.get_args(hint)[1]
-        return {key: _convert_entry(item, entry, f"{where}.{key}", problems) for key, entry in value.items()}
-    return _convert_scalar(hint, value)
-
-
-def _convert_entry(item: Any, value: Any, where: str, problems: list[str]) -> Any:
-    """One value of a table whose keys are the user's own; a wrong one is told by its key and left as it is."""
-    if item is str and not isinstance(value, str):
-        problems.append(f"{where}: must be text")
-    return value
-
-
-def _convert_list(item: Any, value: Any, where: str, problems: list[str]) -> tuple[Any, ...]:
-    if isinstance(value, str):
-        value = [part.strip() for part in value.split(",") if part.strip()]
-    if not isinstance(value, (list, tuple)):
-        raise TypeError("must be a list")
-    return tuple(_convert(item, entry, f"{where}[{n}]", problems) for n, entry in enumerate(value))
-
-
-def _convert_scalar(hint: Any, value: Any) -> Any:
-    if hint is bool:
-        if isinstance(value, bool):
-            return value
-        if str(value).lower() in ("true", "1", "yes", "on"):
-            return True
-        if str(value).lower() in ("false", "0", "no", "off"):
-            return False
-        raise TypeError("must be true or false")
-    if hint in (int, float):
-        if isinstance(value, bool):
-            raise TypeError("must be a number")
-        try:
-            return hint(value)
-        except (ValueError, OverflowError):  # OverflowError: TOML knows inf
-            raise TypeError("must be a number") from None
-    if hint is str:
-        if not isinstance(value, str):
-            raise TypeError("must be text")
-        return value
-    return value
 
 
 def read_tables(path: Path | None, environ: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
@@ -383,15 +312,11 @@ def load(path: Path | None = None, environ: Mapping[str, str] | None = None) -> 
 
 def parse(tables: dict[str, Any], problems: list[str]) -> Settings:
     """Settings from raw tables; what is wrong is appended to `problems`."""
-    tables = dict(tables)
-    if not isinstance(tables.get("stt", {}), Mapping):
+    stt = tables.get("stt", {})
+    if not isinstance(stt, Mapping):
         problems.append("stt: must be a table")
-    stt = dict(tables.get("stt", {})) if isinstance(tables.get("stt"), Mapping) else {}
-    own = {f.name for f in dataclasses.fields(SttSettings)} - {"providers"}
-    stt["providers"] = {key: value for key, value in stt.items() if isinstance(value, Mapping)}
-    tables["stt"] = {key: value for key, value in stt.items() if key in own or not isinstance(value, Mapping)} | {
-        "providers": stt["providers"]
-    }
+        stt = {}
+    tables = {**tables, "stt": _providers_apart(stt)}
     settings = build(Settings, tables, "", problems)
     first_last = settings.rtp.ports
     if len(first_last) != 2 or not 1 <= first_last[0] < first_last[1] <= 65535:
@@ -399,3 +324,10 @@ def parse(tables: dict[str, Any], problems: list[str]) -> Settings:
     if settings.redis.maxlen_hard < settings.redis.maxlen:
         problems.append("redis.maxlen_hard: must be at least redis.maxlen")
     return settings
+
+
+def _providers_apart(stt: Mapping[str, Any]) -> dict[str, Any]:
+    """`[stt]`, with the tables below it, which are the providers' own, under `providers`."""
+    ours = {field.name for field in dataclasses.fields(SttSettings)} - {"providers"}
+    theirs = {key: value for key, value in stt.items() if isinstance(value, Mapping) and key not in ours}
+    return {key: value for key, value in stt.items() if key not in theirs} | {"providers": theirs}
