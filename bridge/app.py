@@ -31,6 +31,7 @@ from bridge.media.plane import Plane
 from bridge.metrics import Metrics
 from bridge.net.datagrams import MediaSockets
 from bridge.net.outbox import Publisher
+from bridge.net.own_address import Advertised
 from bridge.net.redis_link import Address
 from bridge.net.rtcp_reports import RtcpReports
 from bridge.net.stt_driver import SttDrivers
@@ -47,8 +48,6 @@ from bridge.wiring import Wiring
 
 FLUSH = 10.0  # s for Redis to take what is left at the end; the rest stays in the spool for the next start
 END = 15.0  # s for last words once the drain deadline has passed
-FACING_FOR = 60.0  # s that an address of ours is believed to face a peer: it may move (VIP, DHCP)
-MANY_PEERS = 1000
 FILES_PER_LEG = 4  # RTP, RTCP, provider socket, one to spare
 FILES_BESIDE = 256
 REMEMBER_EVERY = 5.0  # s between two notes of the running calls' ledgers in the spool, for `reason: crash`
@@ -263,36 +262,6 @@ class Edge(Protocol):
     async def open(self) -> None: ...
 
     async def close(self) -> None: ...
-
-
-class Advertised:
-    """The media address told to a peer: the configured one, the bound one, or the one that faces the peer."""
-
-    def __init__(self, configured: str, bind: str) -> None:
-        self._fixed = configured or ("" if bind in ("0.0.0.0", "::", "") else bind)
-        self._facing: dict[str, tuple[str, float]] = {}
-
-    def __call__(self, peer: str) -> str:
-        if self._fixed or not peer:
-            return self._fixed or "127.0.0.1"
-        known = self._facing.get(peer)
-        if known is not None and known[1] > monotonic():
-            return known[0]
-        if len(self._facing) >= MANY_PEERS:
-            self._facing.clear()
-        address = self._facing_address(peer)
-        self._facing[peer] = (address, monotonic() + FACING_FOR)
-        return address
-
-    def _facing_address(self, peer: str) -> str:
-        family = socket.AF_INET6 if ":" in peer else socket.AF_INET
-        with socket.socket(family, socket.SOCK_DGRAM) as probe:  # connecting UDP sends nothing
-            try:
-                probe.connect((peer, 9))
-                return str(probe.getsockname()[0])
-            except OSError as error:
-                log.warning("no address faces a peer; set rtp.advertise", reason=error.strerror)
-                return "127.0.0.1"
 
 
 def raise_file_limit(max_legs: int) -> None:

@@ -14,7 +14,7 @@ from bridge.config import Settings, parse
 from bridge.errors import ConfigError, SinkError
 from bridge.ingress.sip_screen import networks, server_tls
 from bridge.net.redis_link import Address
-from bridge.net.sip_transports import parse_listen as parse_sip_listen
+from bridge.net.sip_listen import parse_listen as parse_sip_listen
 from bridge.net.spool_files import default_root
 from bridge.plans import unknown_codecs
 from bridge.publish.redact import Redactor

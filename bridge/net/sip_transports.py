@@ -12,11 +12,12 @@ import socket
 import ssl
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 
 import structlog
 
 from bridge.errors import ConfigError
+from bridge.net.own_address import facing_address
+from bridge.net.sip_listen import ListenAddress, parse_listen
 from bridge.net.sip_names import UNKNOWN, Address, SipNames
 from bridge.net.sip_sockets import Datagrams, Stream
 from bridge.sip.dialog import is_address
@@ -34,35 +35,6 @@ DIAL_TIMEOUT = 4.0  # s; a request is given up after 32
 
 OnEvent = Callable[[Event, float], None]
 Admit = Callable[[str], bool]
-
-
-@dataclass(frozen=True, slots=True)
-class ListenAddress:
-    """One entry of `sip.listen`."""
-
-    transport: str
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{self.transport}:{host}:{self.port}"
-
-
-def parse_listen(text: str) -> ListenAddress:
-    """`udp|tcp|tls:address:port`, IPv6 in brackets. Raises ValueError with a sentence for the user."""
-    transport, _, rest = text.partition(":")
-    host, _, port = rest.rpartition(":")
-    host = host.strip("[]")
-    if transport not in ("udp", "tcp", "tls"):
-        raise ValueError(f"{text}: must start with udp:, tcp: or tls:")
-    if not port.isdigit() or int(port) > 65535:
-        raise ValueError(f"{text}: has no port")
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        raise ValueError(f"{text}: {host or 'nothing'} is not an IP address") from None
-    return ListenAddress(transport, host, int(port))
 
 
 class SipDriver:
@@ -334,7 +306,7 @@ class SipDriver:
         if remote_host not in self._local_for:
             if len(self._local_for) > 10_000:
                 self._local_for.clear()
-            self._local_for[remote_host] = facing_address(remote_host)
+            self._local_for[remote_host] = facing_address(remote_host) or ("::1" if ":" in remote_host else "127.0.0.1")
         return self._local_for[remote_host], bound[1]
 
     def own_address(self, transport: str, host: str) -> Address | None:
@@ -359,14 +331,3 @@ class SipDriver:
 
     def disconnected(self, flow: Flow) -> None:
         self._streams.pop(flow, None)
-
-
-def facing_address(remote_host: str) -> str:
-    """The local address from which packets to `remote_host` would leave. Sends nothing."""
-    family = socket.AF_INET6 if ":" in remote_host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect((remote_host, 9))
-        except OSError:
-            return "::1" if family == socket.AF_INET6 else "127.0.0.1"
-        return str(probe.getsockname()[0])

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol, cast
 
@@ -22,11 +21,7 @@ from websockets.protocol import State
 from websockets.uri import parse_uri
 
 from bridge.net.tls import TlsClient
-
-try:
-    from websockets.speedups import apply_mask
-except ImportError:
-    from websockets.utils import apply_mask
+from bridge.net.websocket_frames import masked_frame
 
 HANDSHAKE_TIMEOUT = 10.0
 """s from the connection to the upgrade's answer."""
@@ -73,31 +68,6 @@ class WebSocketListener(Protocol):
     def closed(self, code: int, reason: str) -> None: ...
 
     def writable(self, is_writable: bool) -> None: ...
-
-
-def masked_frame(opcode: Opcode, payload: bytes) -> bytes:
-    """One whole message from a client (RFC 6455 section 5.2). What the library does for it asks the system for each
-    masking key alone: a third of what sending costs at ten thousand frames a second."""
-    n = len(payload)
-    if n < 126:
-        head = bytes((0x80 | opcode, 0x80 | n))
-    elif n < 65536:
-        head = bytes((0x80 | opcode, 0x80 | 126, n >> 8, n & 0xFF))
-    else:
-        head = bytes((0x80 | opcode, 0x80 | 127)) + n.to_bytes(8, "big")
-    key = next(_KEYS)
-    return b"".join((head, key, apply_mask(payload, key)))
-
-
-def _masking_keys() -> Iterator[bytes]:
-    """Unpredictable, as section 10.3 asks."""
-    while True:
-        pool = os.urandom(4096)
-        for at in range(0, len(pool), 4):
-            yield pool[at : at + 4]
-
-
-_KEYS = _masking_keys()
 
 
 class WebSocketConnection(asyncio.Protocol):

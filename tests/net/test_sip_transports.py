@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from bridge.net import sip_sockets, sip_transports
-from bridge.net.sip_transports import SipDriver, parse_listen
+from bridge.net.sip_listen import ListenAddress, parse_listen
+from bridge.net.sip_transports import SipDriver
 from bridge.sip.endpoint import Endpoint, Identity
 from bridge.sip.events import Accepted, Event, Flow, IncomingCall
 from tests.sip.network import tokens
@@ -182,7 +183,7 @@ def test_a_listen_address_that_cannot_be_is_refused(text: str) -> None:
 
 
 def test_an_ipv6_listen_address_stands_in_brackets() -> None:
-    assert parse_listen("tls:[::]:5061") == sip_transports.ListenAddress("tls", "::", 5061)
+    assert parse_listen("tls:[::]:5061") == ListenAddress("tls", "::", 5061)
 
 
 def make_certificate(folder: Path) -> tuple[str, str]:
