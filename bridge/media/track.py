@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -80,7 +79,7 @@ class Track:
         self.is_open = False
         "Whether the gate was open at the last change dealt with."
         self.malformed = 0
-        self._marks: deque[tuple[int, float]] = deque([(0, 0.0)])
+        self._marks: list[tuple[int, float]] = [(0, 0.0)]
         self.payload_type: PayloadType | None = None
         "Of the last audio."
         self._decoder: Decoder | None = None
@@ -100,7 +99,7 @@ class Track:
             self._marks.pop()
         self._marks.append((position, shift))
         while len(self._marks) > 1 and self._marks[1][0] <= position - HISTORY:
-            self._marks.popleft()
+            del self._marks[0]
 
     def shift_at(self, position: int) -> float:
         """Seconds between position and capture clock there."""

@@ -23,7 +23,7 @@ from bridge.net.spool_files import SpoolFiles, default_root
 from bridge.net.write_ahead import WriteAhead
 from bridge.publish.box import Counts, Entry, Room, Take
 from bridge.publish.contract import Health, Part, Record, Sink
-from bridge.publish.events import CALL_ENDED, CALL_STARTED, Event
+from bridge.publish.events import Event
 from bridge.publish.outbox import MEMORY_BYTES, Outbox
 
 MAX_SPOOL_BYTES = 4 << 30  # about 30 min of 1000 busy legs; above half of it interims are dropped
@@ -274,8 +274,7 @@ class Publisher:
                 body = await self._read_back(take.call, entry)
             if body is None:
                 break
-            is_first, is_last = entry.type == CALL_STARTED, entry.type == CALL_ENDED
-            records.append(Record(entry.seq, entry.at_ms, body, is_first, is_last))
+            records.append(Record(entry.seq, entry.at_ms, body, entry.is_first, entry.is_last))
         return Part(take.call, records, take.floor)
 
     async def _read_back(self, call: str, entry: Entry) -> bytes | None:

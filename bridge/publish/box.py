@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import struct
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import IntEnum
+from math import inf
 
 from bridge.publish import events
 from bridge.publish.books import Book
@@ -28,12 +31,73 @@ class Entry:
 
     seq: int
     at_ms: int
-    type: str
     body: bytes | None
     "None: to be read back from `where`."
     made: float
     ticket: int
     where: Where | None = None
+    is_first: bool = False
+    "Its call's `call.started`."
+    is_last: bool = False
+    "Its call's `call.ended`."
+
+
+class Kept:
+    """A call's confirmed events, oldest first, until no failover can lose them any more. A thousand legs make a
+    hundred thousand in a minute: each takes 42 bytes here instead of 300. One whose body is not safe on disk stays
+    whole."""
+
+    _RECORD = struct.Struct("<IQdQIII??")
+
+    def __init__(self) -> None:
+        self._records = bytearray()
+        self._whole: dict[int, Entry] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._records)
+
+    def append(self, entry: Entry) -> None:
+        """The next newer one."""
+        if entry.where is None or entry.body is not None:
+            self._whole[entry.seq] = entry
+        where = entry.where or _NOWHERE
+        self._records += self._RECORD.pack(
+            entry.seq, entry.at_ms, entry.made, entry.ticket, *where, entry.is_first, entry.is_last
+        )
+
+    def pop(self) -> Entry:
+        """Takes the newest away."""
+        entry = self._entry(len(self._records) - self._RECORD.size)
+        del self._records[-self._RECORD.size :]
+        return entry
+
+    def popleft(self) -> Entry:
+        """Takes the oldest away."""
+        entry = self._entry(0)
+        del self._records[: self._RECORD.size]
+        return entry
+
+    @property
+    def first_seq(self) -> int:
+        """Of the oldest. There must be one."""
+        return int(self._RECORD.unpack_from(self._records)[0])
+
+    @property
+    def last_seq(self) -> int:
+        """Of the newest. There must be one."""
+        return int(self._RECORD.unpack_from(self._records, len(self._records) - self._RECORD.size)[0])
+
+    def whole(self) -> list[Entry]:
+        """Those that still have their body, or no place on disk."""
+        return list(self._whole.values())
+
+    def _entry(self, at: int) -> Entry:
+        seq, at_ms, made, ticket, segment, offset, length, first, last = self._RECORD.unpack_from(self._records, at)
+        whole = self._whole.pop(seq, None)
+        return whole or Entry(seq, at_ms, None, made, ticket, Where(segment, offset, length), first, last)
+
+
+_NOWHERE = Where(0, 0, 0)
 
 
 @dataclass(slots=True, eq=False)
@@ -49,8 +113,35 @@ class Box:
     last_ms: int = 0
     is_dead: bool = False
     "Left by a process that died; to be ended once the sink has said how far it holds it."
-    kept: deque[Entry] = field(default_factory=deque)
+    kept: Kept = field(default_factory=Kept)
     pending: deque[Entry] = field(default_factory=deque)
+
+
+class Confirmed:
+    """When what was confirmed, to the next of so many steps: it is kept up to a twelfth longer, and each call stands
+    here once a step instead of once a batch."""
+
+    STEPS = 12
+
+    def __init__(self, keep_s: float) -> None:
+        self._step = max(keep_s / self.STEPS, 1e-3)
+        self._steps: deque[tuple[float, dict[Box, int]]] = deque()
+
+    def add(self, box: Box, seq: int, now: float) -> None:
+        """All of `box` up to `seq` was confirmed by `now`, which never decreases but for -inf: at once."""
+        until = now if now == -inf else (now // self._step + 1) * self._step
+        if not self._steps or self._steps[-1][0] != until:
+            self._steps.append((until, {}))
+        self._steps[-1][1][box] = seq
+
+    def before(self, time: float) -> Iterator[tuple[Box, int]]:
+        """Takes away what was confirmed before `time`."""
+        while self._steps and self._steps[0][0] <= time:
+            yield from self._steps.popleft()[1].items()
+
+    def hurry(self) -> None:
+        """All of it was confirmed long ago."""
+        self._steps = deque((-inf, boxes) for _, boxes in self._steps)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping
+from math import inf
 
 from bridge.publish import events
 from bridge.publish.books import Book
-from bridge.publish.box import Box, Counts, Entry, Room, Take, Waiting
+from bridge.publish.box import Box, Confirmed, Counts, Entry, Room, Take, Waiting
 from bridge.publish.contract import Position, Receipt
 from bridge.publish.events import Event
 from bridge.publish.spool import Recovery, Where
@@ -56,7 +57,7 @@ class Outbox:
         self._waiting = Waiting()
         self._undurable: deque[tuple[Box, Entry]] = deque()
         self._unreplicated: list[dict[str, Box]] = [{} for _ in range(partitions)]
-        self._confirmed: deque[tuple[float, Box, int]] = deque()
+        self._confirmed = Confirmed(keep_s)
         self._ticket = 0
 
     # --- in ---
@@ -94,7 +95,8 @@ class Outbox:
         self._ticket += 1
         body = events.encode(event, box.next_seq, self.instance)
         box.last_ms = max(box.last_ms, event.at_ms)
-        entry = Entry(box.next_seq, box.last_ms, event.type, body, now, self._ticket)
+        entry = Entry(box.next_seq, box.last_ms, body, now, self._ticket)
+        entry.is_first, entry.is_last = event.type == events.CALL_STARTED, event.type == events.CALL_ENDED
         box.book.fold(event, entry.seq)
         box.next_seq += 1
         box.pending.append(entry)
@@ -141,7 +143,7 @@ class Outbox:
         places: list[Where] = []
         again: list[Entry] = []
         for box in self._boxes.values():
-            for entry in (*box.kept, *box.pending):
+            for entry in (*box.kept.whole(), *box.pending):
                 where = entry.where
                 if where is None or entry.body is None:  # without a body it stays where it was: reading it will tell
                     continue
@@ -198,9 +200,9 @@ class Outbox:
 
     def _floor(self, box: Box) -> int:
         first = box.pending[0].seq
-        if not box.kept or box.kept[-1].seq != first - 1:
+        if not box.kept or box.kept.last_seq != first - 1:
             return first
-        return box.kept[0].seq
+        return box.kept.first_seq
 
     def wrote(self, partition: int, takes: list[Take], receipt: Receipt, *, now: float) -> dict[str, int]:
         """The sink has answered. Returns what is confirmed now, per call, for a MARK in the spool."""
@@ -225,7 +227,7 @@ class Outbox:
         boxes, self._unreplicated[partition] = self._unreplicated[partition], {}
         for box in boxes.values():
             if box.kept:
-                self._confirmed.append((now, box, box.held))
+                self._confirmed.add(box, box.held, now)
         return {box.call: box.held for box in boxes.values()}
 
     def _settle(self, box: Box, held: int) -> None:
@@ -236,7 +238,7 @@ class Outbox:
             box.kept.append(entry)
             self.pending -= 1
             self.counts.confirmed += 1
-        while box.kept and box.kept[-1].seq > held:
+        while box.kept and box.kept.last_seq > held:
             box.pending.appendleft(box.kept.pop())
             self.pending += 1
             self.counts.resumed += 1
@@ -306,7 +308,8 @@ class Outbox:
             for seq in sorted(remains.events):
                 found = remains.events[seq]
                 box.last_ms = max(box.last_ms, found.at_ms)
-                entry = Entry(seq, found.at_ms, found.type, None, now, 0, found.where)
+                entry = Entry(seq, found.at_ms, None, now, 0, found.where)
+                entry.is_first, entry.is_last = found.type == events.CALL_STARTED, found.type == events.CALL_ENDED
                 if seq <= remains.held:
                     box.kept.append(entry)
                 else:
@@ -314,7 +317,7 @@ class Outbox:
                     self.pending += 1
             box.next_seq = max(remains.book.seq, remains.held, max(remains.events, default=0)) + 1
             if box.kept:
-                self._confirmed.append((now, box, box.held))
+                self._confirmed.add(box, box.held, now)
             self._requeue(box)
             self._let_go(box)
 
@@ -323,10 +326,9 @@ class Outbox:
     def expire(self, now: float) -> list[Where]:
         """Places in the spool that are needed no more: confirmed, and `keep_s` has passed."""
         done: list[Where] = []
-        while self._confirmed and self._confirmed[0][0] + self._keep_s <= now:
-            _, box, seq = self._confirmed.popleft()
+        for box, seq in self._confirmed.before(now - self._keep_s):
             seq = min(seq, box.held)
-            while box.kept and box.kept[0].seq <= seq:
+            while box.kept and box.kept.first_seq <= seq:
                 entry = box.kept.popleft()
                 self.memory_bytes -= len(entry.body or b"")
                 if entry.where is not None:
@@ -341,9 +343,11 @@ class Outbox:
     def hurry(self) -> None:
         """The spool is short of room: what is confirmed need not be kept any longer, be it safe at a replica or not."""
         for unreplicated in self._unreplicated:
-            self._confirmed.extend((0.0, box, box.held) for box in unreplicated.values() if box.kept)
+            for box in unreplicated.values():
+                if box.kept:
+                    self._confirmed.add(box, box.held, -inf)
             unreplicated.clear()
-        self._confirmed = deque((float("-inf"), box, seq) for _, box, seq in self._confirmed)
+        self._confirmed.hurry()
 
     def snapshot(self) -> dict[str, tuple[int, Book]]:
         """Every call that is not done with: (confirmed, book)."""

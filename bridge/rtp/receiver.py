@@ -11,7 +11,7 @@ told apart (RFC 3550, RFC 3551 section 4.1, RFC 3389, RFC 4733):
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from array import array
 from collections.abc import Mapping
 from math import inf
 from typing import NamedTuple
@@ -66,7 +66,7 @@ class Receiver:
         self._comfort_types: frozenset[int] = frozenset()
         self._buffer: dict[int, _Item] = {}
         self._hole_since = 0.0
-        self._skipped: OrderedDict[int, None] = OrderedDict()
+        self._skipped = array("H")
         self._restart_seq: int | None = None
         self._missing = 0
         self._is_new_clock = True
@@ -150,7 +150,7 @@ class Receiver:
         self._is_started = True
         self._is_new_clock = True
         self._restart_seq = None
-        self._skipped.clear()
+        del self._skipped[:]
         for guess in self._guesses.values():
             guess.begin()
         self._expect(item.seq, item.timestamp)
@@ -186,7 +186,7 @@ class Receiver:
 
     def _behind(self, item: _Item) -> list[Frame]:
         if item.seq in self._skipped:
-            del self._skipped[item.seq]
+            self._skipped.remove(item.seq)
             self.counts.late += 1
         else:
             self.counts.duplicate += 1
@@ -239,9 +239,8 @@ class Receiver:
         self.counts.lost += missing
         self._missing += missing
         for seq in range(self.next_seq, self.next_seq + min(missing, MAX_MISORDER)):
-            self._skipped[seq & 0xFFFF] = None
-        while len(self._skipped) > MAX_MISORDER:
-            self._skipped.popitem(last=False)
+            self._skipped.append(seq & 0xFFFF)
+        del self._skipped[:-MAX_MISORDER]
         if following < self.next_seq:
             self._lanes.cycles[self._row] += 1
         self._expect(following, self._lanes.timestamp.item(self._row))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from array import array
+from math import inf
+
 REMEMBERED = 512
 """Finals of one session: minutes of speech."""
 
@@ -9,23 +12,29 @@ REMEMBERED = 512
 class Repeats:
     """The finals of one session. Both providers promise to send each once; where one is sent again all the same, it
     has the text and the very times of the first, which nothing that was really said twice has. Within one message
-    nothing is a repetition: tokens such as the dots of an ellipsis share their time."""
+    nothing is a repetition: tokens such as the dots of an ellipsis share their time.
+
+    Of each only a hash of 64 bits is kept: a thousand legs speak for hours."""
 
     def __init__(self) -> None:
-        self._earlier: dict[tuple[str, float, float], None] = {}
+        self._earlier = array("q")
+        self._latest = -inf
+        "The latest start among them: what begins later is new, and that is nearly all."
         self._these: list[tuple[str, float, float]] = []
 
     def begin_message(self) -> None:
         """What was asked about until now belongs to earlier messages."""
-        self._earlier.update(dict.fromkeys(self._these))
+        if not self._these:
+            return
+        self._earlier.extend(map(hash, self._these))
+        self._latest = max(self._latest, *(start for _, start, _ in self._these))
         self._these.clear()
-        while len(self._earlier) > REMEMBERED:
-            del self._earlier[next(iter(self._earlier))]
+        del self._earlier[:-REMEMBERED]
 
     def holds(self, text: str, start: float, end: float) -> bool:
         """An earlier message had it; else it is remembered."""
-        key = (text, start, end)
-        if key in self._earlier:
+        said = (text, start, end)
+        if start <= self._latest and hash(said) in self._earlier:
             return True
-        self._these.append(key)
+        self._these.append(said)
         return False

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable
 
 from bridge.model import AudioFormat, Word
@@ -58,7 +57,7 @@ class Run:
         "The last flush, while nothing was sent since."
         self.is_writable = True
         self.was_heard = False
-        self._marks = deque(mark for mark in marks if mark > start)
+        self._marks = [mark for mark in marks if mark > start]
         self._tape = tape
         self._account = account
         self._convert = converter(tape.audio, self.wire)
@@ -134,7 +133,7 @@ class Run:
         before = self._streamed
         while True:
             while self._marks and self._marks[0] <= self.sent:
-                self._marks.popleft()
+                del self._marks[0]
                 if self._is_unflushed:
                     self.session.finalize(now)
                     self._is_unflushed = False

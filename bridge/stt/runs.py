@@ -196,6 +196,8 @@ class Runs:
             self._connect(now)
         self.tape.release(self._needed_from())
         self.marks.settled(self.settled_to())
+        if self._utterances.may_repeat:
+            self._utterances.settled(self.tape.call_time(self.tape.start))
 
     def _work(self, run: Run, now: float) -> None:
         self._take(run, now)  # first: a session that has ended takes nothing more

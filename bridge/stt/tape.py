@@ -26,19 +26,23 @@ class Tape:
         "Where the next chunk goes: all samples ever handed over."
         self._width = audio.bytes_per_sample
         self._keep = int(keep_s * audio.rate_hz)
-        self._data = bytearray()
+        self._chunks: list[bytes] = []
+        "As they came: what one leg lets go of is what another takes, and what is sent as it came is no copy."
+        self._begins: list[int] = []
+        "Their positions."
         self._cuts: list[int] = []
         "Positions at which call time jumps, ascending, and the call times there."
         self._times: list[float] = []
 
     def append(self, data: bytes, call_time: float) -> None:
-        """Raises InvalidState for half a sample."""
+        """A chunk that is not empty. Raises InvalidState for half a sample."""
         if len(data) % self._width:
             raise InvalidState(f"{len(data)} bytes are no whole samples of {self.audio.encoding}")
         if not self._cuts or abs(self.call_time(self.end) - call_time) > SLACK:
             self._cuts.append(self.end)
             self._times.append(call_time)
-        self._data += data
+        self._chunks.append(data)
+        self._begins.append(self.end)
         self.end += len(data) // self._width
         if self.end - self.start > self._keep:
             self.release(self.end - self._keep)
@@ -47,15 +51,23 @@ class Tape:
         """Raises InvalidState for what is no longer, or not yet, there."""
         if not self.start <= start <= end <= self.end:
             raise InvalidState(f"[{start}, {end}) of a tape that holds [{self.start}, {self.end})")
-        return bytes(self._data[(start - self.start) * self._width : (end - self.start) * self._width])
+        if start == end:
+            return b""
+        width, begins = self._width, self._begins
+        first, last = bisect_right(begins, start) - 1, bisect_right(begins, end - 1)
+        parts = self._chunks[first:last]
+        parts[-1] = parts[-1][: (end - begins[last - 1]) * width]
+        parts[0] = parts[0][(start - begins[first]) * width :]
+        return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def release(self, position: int) -> None:
         """What lies before is not needed any more."""
         position = min(position, self.end)
         if position <= self.start:
             return
-        del self._data[: (position - self.start) * self._width]
         self.start = position
+        done = len(self._chunks) if position == self.end else bisect_right(self._begins, position) - 1
+        del self._chunks[:done], self._begins[:done]
         unused = bisect_right(self._cuts, position) - 1
         if unused > 0:
             del self._cuts[:unused], self._times[:unused]

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable
 
 from bridge.model import Word
 from bridge.stt.events import Final, Interim
 from bridge.stt.session import Partial, Segment
 
-REMEMBERED = 512
-"""Words that were published, kept to recognise a replay's repetitions: minutes of speech, more than any ring."""
+MARGIN = 1.0
+"""s; by so much a replay may place a word earlier than the settled end of what came before it."""
 
 
 class Utterances:
@@ -18,7 +17,9 @@ class Utterances:
 
     def __init__(self) -> None:
         self._next = 1
-        self._published: deque[Word] = deque(maxlen=REMEMBERED)
+        self._starts: list[float] = []
+        self._ends: list[float] = []
+        "Call times of the words that were published and may be heard again: in a replay of what is not settled."
         self.finals = 0
 
     def new_id(self) -> int:
@@ -31,11 +32,24 @@ class Utterances:
 
     def _is_published(self, word: Word) -> bool:
         middle = (word.start + word.end) / 2
-        return any(known.start - 1e-3 <= middle <= known.end + 1e-3 for known in self._published)
+        spans = zip(self._starts, self._ends, strict=True)
+        return any(start - 1e-3 <= middle <= end + 1e-3 for start, end in spans)
 
     def publish(self, words: Iterable[Word]) -> None:
-        self._published.extend(words)
+        for word in words:
+            self._starts.append(word.start)
+            self._ends.append(word.end)
         self.finals += 1
+
+    def settled(self, call_time: float) -> None:
+        """No session will hear again what was said before."""
+        done = next((n for n, end in enumerate(self._ends) if end >= call_time - MARGIN), len(self._ends))
+        del self._starts[:done], self._ends[:done]
+
+    @property
+    def may_repeat(self) -> bool:
+        """Something that was published may be heard again."""
+        return bool(self._ends)
 
 
 class OpenUtterance:

@@ -7,12 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.errors import InvalidState
-from bridge.model import AudioFormat
+from bridge.model import AudioFormat, Word
 from bridge.stt import PROVIDERS
 from bridge.stt.pace import Pace
+from bridge.stt.repeats import Repeats
 from bridge.stt.session import wire_format
 from bridge.stt.tape import Tape
 from bridge.stt.timeline import Piece, Timeline
+from bridge.stt.utterances import Utterances
 from bridge.stt.wire import converter, silence
 
 MULAW = AudioFormat("mulaw", 8000)
@@ -42,6 +44,58 @@ def test_a_tape_follows_drift_within_2_ms_and_holds_no_more_than_it_should() -> 
         tape.append(bytes(160), n * 0.02001)
     assert abs(tape.call_time(tape.end - 160) - 499 * 0.02001) <= 0.0021
     assert tape.end - tape.start == 16000
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 400), st.integers(0, 1500)), min_size=1, max_size=30),
+    st.sampled_from([MULAW, LINEAR]),
+    st.data(),
+)
+def test_a_tape_gives_back_what_was_put_on_it_wherever_chunks_begin(
+    steps: list[tuple[int, int]], audio: AudioFormat, data: st.DataObject
+) -> None:
+    tape, all_of_it, width = Tape(audio, 0.05), b"", audio.bytes_per_sample
+    for n, (samples, release) in enumerate(steps):
+        chunk = bytes((n + k) % 251 for k in range(samples * width))
+        tape.append(chunk, n * 7.0)
+        all_of_it += chunk
+        tape.release(release)
+        assert tape.end == len(all_of_it) // width
+        assert tape.end - tape.start <= 400
+        start = data.draw(st.integers(tape.start, tape.end))
+        end = data.draw(st.integers(start, tape.end))
+        assert tape.read(start, end) == all_of_it[start * width : end * width]
+
+
+def test_what_is_sent_as_it_came_is_not_copied() -> None:
+    tape, chunk = Tape(MULAW, 60), bytes(800)
+    tape.append(chunk, 0.0)
+    tape.append(bytes(800), 0.1)
+    assert tape.read(0, 800) is chunk
+
+
+def test_words_that_no_session_will_hear_again_are_forgotten() -> None:
+    utterances = Utterances()
+    for second in range(3600):
+        utterances.publish([Word("word", second + 0.2, second + 0.6, 0.9)])
+        utterances.settled(second + 1.0)
+        assert not utterances.without_repeats([Word("Word", second + 0.25, second + 0.65, 0.9)])
+    assert utterances.without_repeats([again := Word("word", 3500.2, 3500.6, 0.9)]) == (again,)
+    utterances.settled(3602.0)
+    assert not utterances.may_repeat
+
+
+def test_a_final_is_known_again_among_the_last_hundreds_and_no_more_is_kept() -> None:
+    repeats = Repeats()
+    for n in range(2000):
+        repeats.begin_message()
+        assert not repeats.holds("word", n / 2, n / 2 + 0.4)
+        assert not repeats.holds("word", n / 2, n / 2 + 0.4)  # within one message nothing is a repetition
+    repeats.begin_message()
+    assert repeats.holds("word", 999.5, 999.9)
+    assert repeats.holds("word", 900.0, 900.4)
+    assert not repeats.holds("words", 900.0, 900.4)
+    assert not repeats.holds("word", 2.0, 2.4)
 
 
 def test_half_a_sample_is_our_own_bug() -> None:
