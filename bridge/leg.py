@@ -88,6 +88,7 @@ class Leg:
         self._row = -1
         self._zero = 0.0
         self._started_at = 0.0
+        self._signalled_at = 0.0
         self._closed_at: float | None = None
         self._is_finished = False
         self._books: Books | None = None
@@ -221,23 +222,26 @@ class Leg:
         self._speech.adjust(gate.turn_end_ms / 1000, now)
 
     def signal(self, cause: Cause, source: str, on: bool, now: float) -> None:
-        """Hold, mute or pause as said by `source`; holds as long as any source says so. Idempotent."""
+        """Hold, mute or pause as said by `source`; holds as long as any source says so. Idempotent. `now`: when it was
+        said, which was seconds ago where the process stood still since. Audio that arrived before may be unread then,
+        and is not of it. Of a pause all is that was not sent when it began, or read when we hear of its end."""
         sources = self._sources[cause]
         before = bool(sources)
         (sources.add if on else sources.discard)(source)
         if bool(sources) == before or self._row < 0 or self._closed_at is not None:
             return
-        if cause is Cause.PAUSED and not on:  # what came in the pause and was not read yet is still of the pause
-            self._wiring.after_read(self._unpause)
-            return
-        self._wiring.plane.signal(self._row, cause, on, now)
-        if cause is Cause.PAUSED:
+        if cause is Cause.PAUSED and on:
+            self._signalled(cause, on, now)
             self._stt.transcriber.purge(now)
             self._stt.wake()
+            return
+        at = now if cause is not Cause.PAUSED else self._wiring.now()
+        at = self._signalled_at = max(self._signalled_at, at)  # in the order in which we were told
+        self._wiring.after_read(lambda _: self._signalled(cause, on, at), row=self._row, at=at)
 
-    def _unpause(self, now: float) -> None:
-        if not self._sources[Cause.PAUSED] and self._closed_at is None:
-            self._wiring.plane.signal(self._row, Cause.PAUSED, False, now)
+    def _signalled(self, cause: Cause, on: bool, at: float) -> None:
+        if self._closed_at is None and not (cause is Cause.PAUSED and bool(self._sources[cause]) != on):
+            self._wiring.plane.signal(self._row, cause, on, at)
 
     def media_changed(self, media: MediaOffer, now: float) -> None:
         """See `IngressLeg`. The leg keeps the rate it began with; a narrower or wider codec is fitted to it."""

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import inf
 from typing import Any, Protocol
 
 import structlog
@@ -242,10 +243,10 @@ class Service:
         found = self._calls.get(call)
         return None if found is None else self._redact.hide_numbers(found.snapshot(self._wiring.now()))
 
-    def act(self, call: str, leg: str, verb: Verb) -> bool:
+    def act(self, call: str, leg: str, verb: Verb, at: float = inf) -> bool:
         """See `Calls`."""
         found = self._calls.get(call)
-        return found is not None and found.act(leg, verb, self._wiring.now())
+        return found is not None and found.act(leg, verb, min(at, self._wiring.now()))
 
     def adjust(self, call: str, leg: str, changes: Mapping[str, Any]) -> bool:
         """See `Calls`."""

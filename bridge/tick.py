@@ -1,7 +1,7 @@
 """The tick: 50 times a second, for all legs of the process together.
 
     sockets.read -> plane.incoming.push     what arrived, a pass of at most one datagram a leg at a time
-    timers.take_read                        what a call or a pause ends behind has been read: legs close, pauses end
+    timers.take_read                        what a call, a hold or a pause waits for has been read: legs close, gates move
     plane.ready, plane.tick                 audio to send, gates that moved, voices -> `Leg.on_output`
     timers.take_due                         deadlines of turns and key presses, the backstop of a call that has ended
     reports.run                             RTCP
@@ -68,8 +68,10 @@ class Tick:
         wiring = self._wiring
         self.beats += 1
         for batch in wiring.sockets.read():
+            for then in self._timers.take_read(batch.heads):
+                self._shielded(then, now)
             self._shielded(wiring.plane.incoming.push, batch)
-        for then in self._timers.take_read(wiring.sockets.read_to):
+        for then in self._timers.take_read() if wiring.sockets.read_to == inf else ():
             self._shielded(then, now)
         read_to = self._read_to(now)  # after a standstill of the process media is caught up with over some beats, ...
         self._dispatch_all(self._shielded(wiring.plane.ready) or (), now)

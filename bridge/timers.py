@@ -4,14 +4,24 @@ tick asks what is due."""
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterator
-from typing import Protocol
+from collections.abc import Callable, Iterator, Mapping
+from math import inf
+from typing import NamedTuple, Protocol
 
 
 class Timed(Protocol):
     """Something with a deadline."""
 
     def handle_timer(self, now: float) -> None: ...
+
+
+class _Reader(NamedTuple):
+    """Somebody who waits until something is read."""
+
+    at: float
+    "Arrival of what is to be read first."
+    row: int
+    then: Callable[[float], None]
 
 
 class Timers:
@@ -22,25 +32,34 @@ class Timers:
         self._heap: list[tuple[float, int, Timed]] = []
         self._armed = 0
         "So far: first armed, first served, where two are due at the same time."
-        self._after_read: list[tuple[float, Callable[[float], None]]] = []
-        "Each with when it was asked for."
+        self._after_read: list[_Reader] = []
 
     def arm(self, target: Timed, at: float) -> None:
         """Has `handle_timer` of `target` called in the first tick after `at`."""
         self._armed += 1
         heapq.heappush(self._heap, (at, self._armed, target))
 
-    def after_read(self, then: Callable[[float], None]) -> None:
-        """Has `then` called, with `now`, once everything was read that has arrived by this moment."""
-        self._after_read.append((self._now(), then))
+    def after_read(self, then: Callable[[float], None], *, row: int = -1, at: float = inf) -> None:
+        """Has `then` called, with `now`, once everything was read that has arrived by `at`, or by this moment: in `row`
+        of the plane, or in all."""
+        self._after_read.append(_Reader(min(at, self._now()), row, then))
 
     def take_due(self, now: float) -> Iterator[Timed]:
         """What is due, earliest first, with what is armed for a time that has passed while this goes on."""
         while self._heap and self._heap[0][0] <= now:
             yield heapq.heappop(self._heap)[2]
 
-    def take_read(self, read_to: float) -> list[Callable[[float], None]]:
-        """Whoever waits for no more than what is read: all that arrived before `read_to`."""
+    def take_read(self, heads: Callable[[], Mapping[int, float]] = dict) -> list[Callable[[float], None]]:
+        """Whoever waits for no more than what is read. `heads`: by row, when the next arrived that is not read."""
+        if not self._after_read:
+            return []
+        unread = heads()
+        first = min(unread.values(), default=inf)
         waiting, self._after_read = self._after_read, []
-        self._after_read = [each for each in waiting if each[0] > read_to]
-        return [then for asked_at, then in waiting if asked_at <= read_to]
+        due: list[Callable[[float], None]] = []
+        for each in waiting:
+            if each.at <= (first if each.row < 0 else unread.get(each.row, inf)):
+                due.append(each.then)
+            else:
+                self._after_read.append(each)
+        return due

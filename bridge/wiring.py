@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from math import inf
 from typing import Protocol
 
 from bridge.config import SttSettings
@@ -60,6 +61,12 @@ class MediaInput(Protocol):
     def read(self) -> Iterator[Arrivals]: ...
 
 
+class AfterRead(Protocol):
+    """`Timers.after_read`: calls back in the next tick, or a later one, with `now`."""
+
+    def __call__(self, then: Callable[[float], None], *, row: int = -1, at: float = inf) -> None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Wiring:
     """What all legs of a process share."""
@@ -71,8 +78,7 @@ class Wiring:
     open_stt: OpenStt
     arm: Callable[[Timed, float], None]
     "Calls `handle_timer` of the object once `now` has passed the given time."
-    after_read: Callable[[Callable[[float], None]], None]
-    "Calls back in the next tick, with `now`, once everything that had arrived was read."
+    after_read: AfterRead
     seats: list[Seat | None]
     "Who sits in which row of the plane."
     unix_ms: Callable[[], int]

@@ -17,13 +17,18 @@ N = 100
 "Packets of 20 ms: more than a tick reads."
 
 
-def send(call: Call, n: int = N) -> None:
-    """Noise in G.711."""
+def send(call: Call, *counts: int) -> list[float]:
+    """Noise in G.711, so many packets and then so many. Answers when each of these bursts was over."""
+    ends, seq = [], 0
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as phone:
-        for seq in range(n):
-            header = struct.pack(">BBHII", 0x80, 0, seq, 160 * seq, 7)
-            phone.sendto(header + bytes(range(40, 200)), ("127.0.0.1", call.legs[0].local[1]))
-    time.sleep(0.05)  # more than the kernel's clock and ours are read apart on a loaded machine
+        for n in counts or (N,):
+            for _ in range(n):
+                header = struct.pack(">BBHII", 0x80, 0, seq, 160 * seq, 7)
+                phone.sendto(header + bytes(range(40, 200)), ("127.0.0.1", call.legs[0].local[1]))
+                seq += 1
+            time.sleep(0.05)  # more than the kernel's clock and ours are read apart on a loaded machine
+            ends.append(time.monotonic() - 0.02)
+    return ends
 
 
 def answered(house: House) -> Call:
@@ -53,6 +58,34 @@ def test_what_came_in_a_pause_stays_withheld_however_late_it_is_read(house: Hous
     house.run(0.2)
     ledger = call.legs[0].ledger(house.now)
     assert ledger["withheld_s"]["paused"] == ledger["received_s"] == N * 0.02
+
+
+@pytest.mark.parametrize("verb", ["hold", "mute"])
+def test_a_hold_or_mute_begins_and_ends_behind_what_had_come_before_it_however_late_it_is_read(
+    house: House, verb: str
+) -> None:
+    call = answered(house)
+    house.service.adjust(call.id, "leg1", {"mode": "hold"})
+    began, ended, _ = send(call, 60, 50, 40)
+    house.now = time.monotonic()
+    house.service.act(call.id, "leg1", verb, began)
+    house.service.act(call.id, "leg1", "resume" if verb == "hold" else "unmute", ended)
+    house.run(0.3)
+    ledger = call.legs[0].ledger(house.now)
+    assert ledger["received_s"] == 150 * 0.02
+    assert ledger["withheld_s"][verb] == 50 * 0.02
+    moved = [event.data.get("cause", "open") for event in house.events if event.type == "leg.gate"]
+    assert moved[-3:] == ["open", verb, "open"]
+
+
+def test_a_hold_waits_for_no_other_leg_s_audio(house: House) -> None:
+    call = house.open(n_legs=2)
+    call.answered(house.now)
+    house.now = time.monotonic()
+    send(call)
+    call.legs[1].hold(True, house.now)
+    house.run(0.02)
+    assert call.legs[1].snapshot(house.now)["gate"]["cause"] == "hold"
 
 
 def test_a_socket_that_is_never_read_to_its_end_holds_up_no_timer_for_ever(

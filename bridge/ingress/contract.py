@@ -100,7 +100,8 @@ class IngressLeg(Protocol):
         ...
 
     def hold(self, on: bool, now: float) -> None:
-        """Signalled hold (SDP direction, c=0.0.0.0, SIPREC metadata). Idempotent."""
+        """Signalled hold (SDP direction, c=0.0.0.0, SIPREC metadata). Idempotent. `now`: when the signal arrived, which
+        may be earlier: it is in force behind the audio that arrived before."""
         ...
 
     def media_changed(self, media: MediaOffer, now: float) -> None:

@@ -141,7 +141,7 @@ class SipIngress:
         elif isinstance(event, Reoffer):
             self._reoffered(call, event, now)
         elif isinstance(event, Information):
-            call.informed(event.request, now)
+            call.informed(event.request, self.driver.arrived_at(now))
         elif isinstance(event, Confirmed):
             if call.is_offered_by_us and not call.answered_by_ack(event.request, now):
                 log.info("call refused", call=call.call.id, reason="no answer in ACK")
@@ -196,7 +196,7 @@ class SipIngress:
 
     def _reoffered(self, call: SipCall, event: Reoffer, now: float) -> None:
         try:
-            body = call.reoffered(event.request, now)
+            body = call.reoffered(event.request, self.driver.arrived_at(now))
         except SdpError as error:
             log.info("offer refused", call=self._id_of(event.dialog), reason=str(error))
             self.endpoint.reject(event.dialog, 488, now, headers=[warning(error)])

@@ -23,3 +23,8 @@ class Arrivals:
     sources: list[tuple[str, int]]
     rtcp: list[int]
     "Indices that came in on an RTCP port."
+
+    def heads(self) -> dict[int, float]:
+        """When the RTP of each row arrived: nothing of that row which arrived earlier is still to be read."""
+        rtcp = frozenset(self.rtcp)
+        return {row: at for n, (row, at) in enumerate(zip(self.rows, self.times, strict=True)) if n not in rtcp}

@@ -97,13 +97,15 @@ class Plane:
         self._legs.free(row)
 
     def signal(self, row: int, cause: Cause, on: bool, now: float) -> None:
-        """Hold, mute or pause, signalled or asked for; in force at once, told with the next tick's outputs. A pause
-        takes back what has not left yet, and ends behind what came in it and still waits for a lost packet."""
+        """Hold, mute or pause, signalled or asked for at `now`; in force at once, told with the next tick's outputs. It
+        begins and ends behind what has come and still waits for a lost packet or for the ears; but a pause takes back
+        even what has not left yet."""
         track, taken_back = self._legs.track(row), -1
         if cause is Cause.PAUSED and on:
             taken_back = self._outgoing.take_back(track)
-        elif cause is Cause.PAUSED:
+        else:
             self.incoming.flush(track)
+            self._hear_out(row, now)
         position = int(self.lanes.position[row])
         self._follow(self.gates.signal(row, cause, on, position), now)
         if taken_back >= 0:
@@ -194,7 +196,7 @@ class Plane:
         self._follow(changes, now)
 
     def _hear_out(self, row: int, now: float) -> None:
-        """All that has come, unless it makes no difference to a leg that ends. Ears may be 0.5 s behind."""
+        """All that has come, unless it makes no difference to what is sent of it. Ears may be 0.5 s behind."""
         legs, one = self._legs, np.array([row])
         while (
             legs.is_live[row]

@@ -4,10 +4,12 @@ that is half sent, unread or from a stranger is closed."""
 from __future__ import annotations
 
 import asyncio
+import socket
 from typing import Protocol, cast
 
 import structlog
 
+from bridge.net import arrival
 from bridge.sip.events import Flow
 from bridge.sip.framing import BrokenStreamError, StreamFramer
 
@@ -29,7 +31,7 @@ class Edge(Protocol):
 
     def local_address(self, bound: tuple[str, int], remote_host: str) -> tuple[str, int]: ...
 
-    def received(self, data: bytes, flow: Flow) -> None: ...
+    def received(self, data: bytes, flow: Flow, at: float) -> None: ...
 
     def connected(self, stream: Stream, flow: Flow) -> None: ...
 
@@ -41,14 +43,19 @@ class Datagrams(asyncio.DatagramProtocol):
 
     def __init__(self, edge: Edge) -> None:
         self._edge = edge
+        self._socket: socket.socket
         self.bound: tuple[str, int] = ("", 0)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._socket = transport.get_extra_info("socket")
+        arrival.of_datagram(self._socket)
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
         host, port = addr[0], addr[1]
         if len(data) < MIN_DATAGRAM_BYTES or not self._edge.admit(host):
             return
         flow = Flow("udp", self._edge.local_address(self.bound, host), (host, port))
-        self._edge.received(data, flow)
+        self._edge.received(data, flow, arrival.of_datagram(self._socket))
 
     def error_received(self, exc: Exception) -> None:
         """ICMP unreachable: the transaction's timers say when to give up."""
@@ -88,9 +95,11 @@ class Stream(asyncio.Protocol):
             log.info("sip connection closed", reason=str(error))
             self.close()
             return
+        assert self._transport is not None
+        at = arrival.of_stream(self._transport.get_extra_info("socket"))
         for message in messages:
             if message:
-                self._edge.received(message, self.flow)
+                self._edge.received(message, self.flow, at)
             else:
                 self.send(b"\r\n")  # pong, RFC 5626 3.5.1
         is_partial = self._framer.n_pending_bytes > 0

@@ -66,6 +66,8 @@ class SipDriver:
         self._n_dials = 0
         self._timer: asyncio.TimerHandle | None = None
         self._is_pumping = False
+        self._arrived_at: float | None = None
+        "Of the message that is being dealt with."
         endpoint.speak_from(self.own_address)
         self.bound: list[ListenAddress] = []
         "What is listened on, with the real port where 0 was asked for."
@@ -273,13 +275,20 @@ class SipDriver:
             if known.transport == flow.transport and known.remote[0] == flow.remote[0]
         )
 
-    def received(self, data: bytes, flow: Flow) -> None:
-        """Bytes of one message."""
+    def received(self, data: bytes, flow: Flow, at: float) -> None:
+        """Bytes of one message that arrived at `at`."""
+        self._arrived_at = at
         try:
             self._endpoint.receive(data, flow, asyncio.get_running_loop().time())
         except Exception:  # the boundary of one message: a bug of ours must not close the others' connection
             log.exception("sip message failed", n=len(data))
         self.pump()
+        self._arrived_at = None
+
+    def arrived_at(self, now: float) -> float:
+        """For `on_event`: when the message arrived that the event comes from; `now` for one that comes from none. After
+        a standstill of the process it has waited in the kernel, and so has the audio before it."""
+        return now if self._arrived_at is None else min(self._arrived_at, now)
 
     def _arm(self) -> None:
         if self._timer is not None:

@@ -9,6 +9,7 @@ from aiohttp import web
 
 from bridge.clock import monotonic
 from bridge.errors import PeerError
+from bridge.net import arrival
 from bridge.web.contract import VERBS, Calls, CallWish, ExternalMedia, LegWish
 from bridge.web.problems import problem
 
@@ -60,7 +61,7 @@ class CallsApi:
     async def act(self, request: web.Request) -> web.Response:
         asked = request.match_info
         verb = next(verb for verb in VERBS if verb == asked["verb"])
-        if not self._calls.act(asked["call"], asked["leg"], verb):
+        if not self._calls.act(asked["call"], asked["leg"], verb, _arrival(request)):
             return problem(404, "No such call or leg is going on.")
         return web.Response(status=204)
 
@@ -83,6 +84,12 @@ class CallsApi:
         response = _json(call, status=201)
         response.headers["Location"] = f"/v1/calls/{call['id']}"
         return response
+
+
+def _arrival(request: web.Request) -> float:
+    """When it came; after a standstill of the process it was handled later."""
+    sock = request.transport.get_extra_info("socket") if request.transport is not None else None
+    return monotonic() if sock is None else arrival.of_stream(sock)
 
 
 def _json(body: Any, *, status: int = 200) -> web.Response:

@@ -51,8 +51,9 @@ class Calls(Protocol):
         """One entry of `list`, or None."""
         ...
 
-    def act(self, call: str, leg: str, verb: Verb) -> bool:
-        """In force at the next tick; idempotent. False: no such call or leg."""
+    def act(self, call: str, leg: str, verb: Verb, at: float) -> bool:
+        """In force at the next tick, behind the audio that arrived before `at`, when the request did (monotonic);
+        idempotent. False: no such call or leg."""
         ...
 
     def adjust(self, call: str, leg: str, changes: Mapping[str, Any]) -> bool:

@@ -109,6 +109,28 @@ def test_a_word_said_right_before_the_hang_up_is_sent_though_no_tick_has_heard_i
     assert books.received_s == pytest.approx(books.sent_s + sum(books.withheld_s.values()))
 
 
+@pytest.mark.parametrize("cause", [Cause.HOLD, Cause.MUTE])
+def test_a_word_said_right_before_a_hold_or_mute_is_sent_though_it_was_not_heard_or_waits_for_a_packet(
+    cause: Cause,
+) -> None:
+    plane, row = plane_with_leg(GateSettings(mode="speech"))
+    word = recording(WORDS)
+    loud = np.flatnonzero(np.abs(word.astype(int)) > 500)
+    sound = linear_to_ulaw(np.concatenate([silence(3.0), word[loud[0] : loud[0] + 3200]])).tobytes()
+    sender = Sender()
+    sent = [(100.02 + 0.02 * n, sender.packet(sound[n * 160 : n * 160 + 160])) for n in range(len(sound) // 160)]
+    lost = len(sent) - 4
+    for n, (at, data) in enumerate(sent):
+        if n != lost:
+            plane.incoming.push(arrivals([(row, data, at)]))
+        if at < 102.9:
+            plane.tick(at)
+    plane.signal(row, cause, True, sent[-1][0])
+    heard = b"".join(chunk.data for chunk in audio(plane.tick(sent[-1][0] + 0.01)))
+    assert heard.endswith(sound[-3 * 160 :])
+    assert sound[3 * 8000 : lost * 160] in heard
+
+
 def test_what_is_held_at_the_hang_up_is_not_heard_any_more() -> None:
     plane, row = plane_with_leg(GateSettings(mode="speech"))
     word = linear_to_ulaw(recording(WORDS)[:8000]).tobytes()

@@ -51,7 +51,7 @@ class FakeCalls:
         self.done.append((call, leg, dict(changes)))
         return True
 
-    def act(self, call: str, leg: str, verb: Verb) -> bool:
+    def act(self, call: str, leg: str, verb: Verb, at: float) -> bool:
         if call not in self.live or leg != "a":
             return False
         self.done.append((call, leg, verb))
