@@ -1,7 +1,7 @@
 """The tick: 50 times a second, for all legs of the process together.
 
     sockets.read -> plane.incoming.push     what arrived, a pass of at most one datagram a leg at a time
-    timers.take_read                        what a call, a hold or a pause waits for has been read: legs close, gates move
+    timers.take_read                        what calls, holds and pauses wait for is read: legs close, gates move
     plane.ready, plane.tick                 audio to send, gates that moved, voices -> `Leg.on_output`
     timers.take_due                         deadlines of turns and key presses, the backstop of a call that has ended
     reports.run                             RTCP
