@@ -25,14 +25,11 @@ from bridge.stt.session import (
     Policy,
     Provider,
     Segment,
-    SessionCore,
-    SessionEvent,
-    State,
     StreamWord,
     SttOptions,
-    SttSession,
     wire_format,
 )
+from bridge.stt.session_core import CoreSession, SessionCore, State
 from bridge.stt.shapes import as_dict, as_list, as_share, as_text, as_time, parse_object
 
 FLUSH_TIMEOUT = 2.0
@@ -93,27 +90,14 @@ def refusal(status: int) -> Cure:
     return Cure.ELSEWHERE if status in (400, 401, 402, 403, 404, 405) else Cure.RETRY
 
 
-class DeepgramSession:
+class DeepgramSession(CoreSession):
     """One stream. The upgrade has checked key and parameters, so an open one is accepted; nothing greets us."""
 
     def __init__(self, settings: DeepgramSettings, wire: AudioFormat, options: SttOptions) -> None:
-        self._core = SessionCore(wire=wire, keepalive_s=settings.keepalive_s, flush_timeout=FLUSH_TIMEOUT)
+        super().__init__(SessionCore(wire=wire, keepalive_s=settings.keepalive_s, flush_timeout=FLUSH_TIMEOUT))
         self._language = options.language
-        self._provider_s = 0.0
         self._flushed_channel: int | None = None
         self._repeats = Repeats()
-
-    @property
-    def provider_s(self) -> float:
-        return self._provider_s
-
-    @property
-    def keepalives(self) -> int:
-        return self._core.keepalives
-
-    @property
-    def malformed(self) -> int:
-        return self._core.malformed
 
     def connected(self, now: float) -> None:
         if self._core.state is not State.CONNECTING:
@@ -121,9 +105,6 @@ class DeepgramSession:
         self._core.go(State.OPEN)
         self._core.last_sent = now
         self._core.events.append(Accepted())
-
-    def send_audio(self, data: bytes, now: float) -> None:
-        self._core.audio(data, now)
 
     def finalize(self, now: float, *, channel: int | None = None) -> None:
         """`channel` counts from 0; None flushes all. We send one channel, so the bridge never names it."""
@@ -138,23 +119,10 @@ class DeepgramSession:
         self._core.go(State.FINISHING)
         self._core.say('{"type":"CloseStream"}', now)
 
-    def deadline(self) -> float | None:
-        return self._core.deadline()
-
     def handle_timer(self, now: float) -> None:
-        core = self._core
-        if core.state is not State.OPEN:
-            return
-        core.expire_flushes(now)
-        if core.keepalive_s is not None and core.last_sent + core.keepalive_s <= now:
-            core.say('{"type":"KeepAlive"}', now)  # TEXT: a binary one would be taken for audio
-            core.keepalives += 1
-
-    def messages_to_send(self) -> list[str | bytes]:
-        return self._core.take_messages()
-
-    def take_events(self) -> list[SessionEvent]:
-        return self._core.take_events()
+        if self._core.state is State.OPEN:
+            self._core.expire_flushes(now)
+            self._core.keep_alive('{"type":"KeepAlive"}', now)  # TEXT: a binary one would be taken for audio
 
     def receive_message(self, message: str | bytes, now: float) -> None:
         if self._core.state in (State.CONNECTING, State.ENDED):
@@ -277,17 +245,13 @@ def check(settings: DeepgramSettings) -> list[str]:
     return problems
 
 
-def make_session(settings: DeepgramSettings, wire: AudioFormat, options: SttOptions) -> SttSession:
-    return DeepgramSession(settings, wire, options)
-
-
 DEEPGRAM = Provider(
     name="deepgram",
     settings_type=DeepgramSettings,
     policy=policy,
     wire=lambda settings, leg: wire_format(settings.encoding, leg),
     endpoint=endpoint,
-    make_session=make_session,
+    make_session=DeepgramSession,
     refusal=refusal,
     check=check,
 )

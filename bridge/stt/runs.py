@@ -1,5 +1,11 @@
-"""All sessions of one leg. A lost run gives its unsettled stretch of the tape back, and the next one starts there; one
-that is parked or rotated is drained on the side while its successor already works.
+"""All sessions of one leg: which stretch of the tape each has, and what becomes of it.
+
+    want ─> Stretch, which waits ── _connect, where a route lets it ──> Run, which works ── Ended ──> done
+                 ^                                                       │        │
+                 └── lose: its unsettled rest ── lost, stalled, rotated ─┘        └─ _park (a long pause): it gets no
+                                                                                     more, and is drained on the side
+
+At most one run is `current`, the one that takes what comes; after parking the next audio asks for another.
 """
 
 from __future__ import annotations

@@ -22,13 +22,10 @@ from bridge.stt.session import (
     Policy,
     Provider,
     Segment,
-    SessionCore,
-    SessionEvent,
-    State,
     SttOptions,
-    SttSession,
     wire_format,
 )
+from bridge.stt.session_core import CoreSession, SessionCore, State
 from bridge.stt.shapes import as_dict, as_list, as_text, as_time, parse_object
 from bridge.stt.tokens import TokenWords
 
@@ -92,40 +89,24 @@ def cure_for(error_code: int) -> Cure:
     return Cure.ELSEWHERE if error_code in (400, 401, 402, 403, 404, 405) else Cure.RETRY
 
 
-class SonioxSession:
+class SonioxSession(CoreSession):
     """One stream. The upgrade proves nothing: errors, a wrong key among them, are messages."""
 
     def __init__(self, settings: SonioxSettings, wire: AudioFormat, options: SttOptions) -> None:
-        self._core = SessionCore(wire=wire, keepalive_s=settings.keepalive_s, flush_timeout=FLUSH_TIMEOUT)
+        super().__init__(SessionCore(wire=wire, keepalive_s=settings.keepalive_s, flush_timeout=FLUSH_TIMEOUT))
         self._start = start_request(settings, wire, options)
         self._trailing_silence_ms = settings.trailing_silence_ms
         self._words = TokenWords(options.language)
-        self._provider_s = 0.0
         self._settled_to = 0.0
         self._accept_at: float | None = None
         self._unanswered: list[float] = []
         "Stream time of every finalize that has no `<fin>` yet, given up on or not: the answers come in order."
-
-    @property
-    def provider_s(self) -> float:
-        return self._provider_s
-
-    @property
-    def keepalives(self) -> int:
-        return self._core.keepalives
-
-    @property
-    def malformed(self) -> int:
-        return self._core.malformed
 
     def connected(self, now: float) -> None:
         if self._core.state is State.CONNECTING:
             self._core.go(State.OPEN)
             self._core.say(self._start, now)
             self._accept_at = now + ACCEPTED_AFTER
-
-    def send_audio(self, data: bytes, now: float) -> None:
-        self._core.audio(data, now)
 
     def finalize(self, now: float) -> None:
         self._core.require_open("finalize")
@@ -142,30 +123,20 @@ class SonioxSession:
         self._core.say("", now)
 
     def deadline(self) -> float | None:
-        times = (self._core.deadline(), self._accept_at)
+        times = (super().deadline(), self._accept_at)
         return min((time for time in times if time is not None), default=None)
 
     def handle_timer(self, now: float) -> None:
-        core = self._core
         if self._accept_at is not None and self._accept_at <= now:
             self._accept()
-        if core.state is not State.OPEN:
-            return
-        core.expire_flushes(now)
-        if core.keepalive_s is not None and core.last_sent + core.keepalive_s <= now:
-            core.say('{"type":"keepalive"}', now)
-            core.keepalives += 1
+        if self._core.state is State.OPEN:
+            self._core.expire_flushes(now)
+            self._core.keep_alive('{"type":"keepalive"}', now)
 
     def _accept(self) -> None:
         if self._accept_at is not None:
             self._accept_at = None
             self._core.events.append(Accepted())
-
-    def messages_to_send(self) -> list[str | bytes]:
-        return self._core.take_messages()
-
-    def take_events(self) -> list[SessionEvent]:
-        return self._core.take_events()
 
     def receive_message(self, message: str | bytes, now: float) -> None:
         if self._core.state in (State.CONNECTING, State.ENDED):
@@ -274,17 +245,13 @@ def check(settings: SonioxSettings) -> list[str]:
     return problems
 
 
-def make_session(settings: SonioxSettings, wire: AudioFormat, options: SttOptions) -> SttSession:
-    return SonioxSession(settings, wire, options)
-
-
 SONIOX = Provider(
     name="soniox",
     settings_type=SonioxSettings,
     policy=policy,
     wire=lambda settings, leg: wire_format(settings.encoding, leg),
     endpoint=endpoint,
-    make_session=make_session,
+    make_session=SonioxSession,
     refusal=cure_for,
     check=check,
 )

@@ -23,13 +23,10 @@ from bridge.stt.session import (
     Policy,
     Provider,
     Segment,
-    SessionCore,
-    SessionEvent,
-    State,
     StreamWord,
     SttOptions,
-    SttSession,
 )
+from bridge.stt.session_core import CoreSession, SessionCore, State
 from bridge.stt.shapes import as_dict, as_list, as_share, as_text, as_time, parse_object
 
 FLUSH_TIMEOUT = 5.0
@@ -54,28 +51,15 @@ def policy(settings: VoskSettings) -> Policy:
     )
 
 
-class VoskSession:
+class VoskSession(CoreSession):
     """One stream. Replies are counted, for a reply says nothing about what it answers."""
 
     def __init__(self, settings: VoskSettings, wire: AudioFormat, options: SttOptions) -> None:
-        self._core = SessionCore(wire=wire, keepalive_s=None, flush_timeout=FLUSH_TIMEOUT)
+        super().__init__(SessionCore(wire=wire, keepalive_s=None, flush_timeout=FLUSH_TIMEOUT))
         self._language = options.language
         self._can_reset = settings.reset
         self._asked: deque[tuple[str, float]] = deque()
         "What waits for a reply: audio, flush or end, and the stream time then."
-        self._provider_s = 0.0
-
-    @property
-    def provider_s(self) -> float:
-        return self._provider_s
-
-    @property
-    def keepalives(self) -> int:
-        return self._core.keepalives
-
-    @property
-    def malformed(self) -> int:
-        return self._core.malformed
 
     def connected(self, now: float) -> None:
         if self._core.state is State.CONNECTING:
@@ -85,7 +69,7 @@ class VoskSession:
             self._core.events.append(Accepted())
 
     def send_audio(self, data: bytes, now: float) -> None:
-        self._core.audio(data, now)
+        super().send_audio(data, now)
         self._asked.append(("audio", self._core.sent_s))
 
     def finalize(self, now: float) -> None:
@@ -101,18 +85,9 @@ class VoskSession:
         self._core.say('{"eof" : 1}', now)
         self._asked.append(("end", self._core.sent_s))
 
-    def deadline(self) -> float | None:
-        return self._core.deadline()
-
     def handle_timer(self, now: float) -> None:
         if self._core.state is State.OPEN:
             self._core.expire_flushes(now)
-
-    def messages_to_send(self) -> list[str | bytes]:
-        return self._core.take_messages()
-
-    def take_events(self) -> list[SessionEvent]:
-        return self._core.take_events()
 
     def receive_message(self, message: str | bytes, now: float) -> None:
         if self._core.state in (State.CONNECTING, State.ENDED):
@@ -164,17 +139,13 @@ def check(settings: VoskSettings) -> list[str]:
     return [] if ok else ["stt.vosk.url: must begin with ws:// or wss://"]
 
 
-def make_session(settings: VoskSettings, wire: AudioFormat, options: SttOptions) -> SttSession:
-    return VoskSession(settings, wire, options)
-
-
 VOSK = Provider(
     name="vosk",
     settings_type=VoskSettings,
     policy=policy,
     wire=lambda settings, leg: AudioFormat("linear16", leg.rate_hz),
     endpoint=lambda settings, wire, options: Endpoint(settings.url),
-    make_session=make_session,
+    make_session=VoskSession,
     refusal=lambda status: Cure.ELSEWHERE if 400 <= status < 500 and status != 429 else Cure.RETRY,
     check=check,
 )
