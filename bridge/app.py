@@ -66,7 +66,7 @@ class Bridge:
         self.metrics = Metrics(instance=self.instance, version=__version__)
         self._stop = asyncio.Event()
         self._drain_s = settings.service.drain_s
-        capacity = settings.service.max_legs + max(settings.service.max_legs // 10, 8)  # some are still closing
+        capacity = settings.service.rows
         self._plane = Plane(capacity=capacity, chunk_ms=settings.stt.chunk_ms, rtp=settings.rtp)
         self._sockets = MediaSockets(
             bind=settings.rtp.bind, first=settings.rtp.ports[0], last=settings.rtp.ports[1], capacity=2 * capacity

@@ -141,16 +141,7 @@ class Call:
         leg = self._open_leg(offer)
         if self._zero is not None and self._ended_at is None:
             leg.start(self._zero, now)
-            self._wiring.publish(
-                events.leg_started(
-                    self.id,
-                    self._wiring.unix_ms(),
-                    leg=leg.id,
-                    role=leg.role,
-                    codec=leg.codec,
-                    participant=leg.participant,
-                )
-            )
+            leg.announce(events.leg_started)
         return leg
 
     def ended(self, reason: str, now: float) -> None:
@@ -203,16 +194,7 @@ class Call:
         if self._ended_at is None:
             if self._zero is None:
                 return  # nobody was told that it is there
-            self._wiring.publish(
-                events.leg_ended(
-                    self.id,
-                    self._wiring.unix_ms(),
-                    leg=leg.id,
-                    role=leg.role,
-                    codec=leg.codec,
-                    participant=leg.participant,
-                )
-            )
+            leg.announce(events.leg_ended)
         elif all(other.is_done for other in self._legs):
             self._finish(now)
 

@@ -36,6 +36,11 @@ class ServiceSettings:
     "SIGTERM waits this long for running calls, then ends them with reason `drain`."
     tick_ms: int = 20
 
+    @property
+    def rows(self) -> int:
+        """Legs that there is room for: a tenth more than are admitted, for those that are still closing."""
+        return self.max_legs + max(self.max_legs // 10, 8)
+
 
 @dataclass(frozen=True, slots=True)
 class SipSettings:

@@ -261,7 +261,7 @@ class Leg:
         self.role, self.participant = role or self.role, participant
         if self._row < 0 or self._closed_at is not None:
             return
-        self._publish(events.leg_started, codec=self.codec, participant=participant)
+        self.announce(events.leg_started)
 
     def ended(self, now: float) -> None:
         """See `IngressLeg`."""
@@ -334,6 +334,10 @@ class Leg:
         self._speech.hear(heard, now)
         if isinstance(heard[-1], Finished):
             self._finish(now)
+
+    def announce(self, make: Callable[..., Event]) -> None:
+        """`leg.started` or `leg.ended`, with who and what it is."""
+        self._publish(make, codec=self.codec, participant=self.participant)
 
     def _publish(self, make: Callable[..., Event], **data: Any) -> None:
         wiring = self._wiring

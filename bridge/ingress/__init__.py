@@ -24,8 +24,7 @@ def _sip(settings: Settings, host: Host, metrics: Metrics) -> Ingress:
 def _webrtc(settings: Settings, host: Host, metrics: Metrics) -> Ingress:
     from bridge.ingress.webrtc import WebRtc
 
-    capacity = settings.service.max_legs + max(settings.service.max_legs // 10, 8)  # some are still closing
-    return WebRtc(host, rtp=settings.rtp, metrics=metrics, capacity=capacity)
+    return WebRtc(host, rtp=settings.rtp, metrics=metrics, capacity=settings.service.rows)
 
 
 INGRESSES: dict[str, Factory] = {"sip": _sip, "webrtc": _webrtc}

@@ -25,7 +25,7 @@ log = structlog.get_logger()
 
 
 class WriteAhead:
-    """Appends never wait. `run` saves; After each save the partitions are woken that have something to send."""
+    """Appends never wait. `run` saves; after each save the partitions are woken that have something to send."""
 
     def __init__(
         self,
