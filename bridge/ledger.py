@@ -9,9 +9,12 @@ from bridge.metrics import Metrics
 from bridge.stt.ledger import SttLedger
 
 
-def ledger(role: str, books: Books, spent: SttLedger, *, lasted_s: float) -> dict[str, Any]:
+def ledger(role: str, books: Books, spent: SttLedger, *, lasted_s: float, is_over: bool) -> dict[str, Any]:
     """`received_s = sent_s - replayed_s - padded_s + sum(withheld_s) + unsent_s`, to within one tick. What neither came
-    nor was withheld of the `lasted_s` seconds since the leg's start is `absent_s`."""
+    nor was withheld of the `lasted_s` seconds since the leg's start is `absent_s`. While the leg runs, what its gate
+    has not decided on yet counts as unsent: these books may be its last, should the process die."""
+    accounted_s = spent.sent_s - spent.replayed_s - spent.padded_s + sum(books.withheld_s.values()) + spent.unsent_s
+    undecided_s = 0.0 if is_over else max(books.received_s - accounted_s, 0.0)
     return {
         "role": role,
         "received_s": _s(books.received_s),
@@ -20,7 +23,7 @@ def ledger(role: str, books: Books, spent: SttLedger, *, lasted_s: float) -> dic
         "padded_s": _s(spent.padded_s),
         "concealed_s": _s(books.concealed_s),
         "lost_s": _s(spent.lost_s),
-        "unsent_s": _s(spent.unsent_s),
+        "unsent_s": _s(spent.unsent_s + undecided_s),
         "withheld_s": {cause: _s(seconds) for cause, seconds in books.withheld_s.items()},
         "absent_s": _s(max(lasted_s - books.received_s, 0.0)),
         "connected_s": _s(spent.connected_s),

@@ -369,7 +369,8 @@ class Leg:
     def ledger(self, now: float) -> dict[str, Any]:
         """The leg's books as the contract defines them; seconds."""
         if self._row < 0:
-            return {"role": self.role}
+            return events.untold_ledger(self.role)
         books = self._books or self._now_books()
-        end = self._closed_at if self._closed_at is not None else now
-        return ledger(self.role, books, self._stt.transcriber.ledger(now), lasted_s=end - self._started_at)
+        lasted_s = (self._closed_at if self._closed_at is not None else now) - self._started_at
+        spent = self._stt.transcriber.ledger(now)
+        return ledger(self.role, books, spent, lasted_s=lasted_s, is_over=self._books is not None)

@@ -120,9 +120,8 @@ class Book:
         known: dict[str, dict[str, Any]] = {}
         for leg_id, leg in self.legs.items():
             _withhold(leg, max(duration_s, leg.since))
-            told = self.ledgers.get(leg_id)
-            withheld_s = {cause: round(seconds, 3) for cause, seconds in leg.withheld_s.items()}
-            known[leg_id] = dict(told) if told else {"role": leg.role, "withheld_s": withheld_s, "finals": leg.finals}
+            told = self.ledgers.get(leg_id) or events.untold_ledger(leg.role, leg.withheld_s)
+            known[leg_id] = {**told, "finals": leg.finals}  # what was published since it was told counts too
         return known
 
     def to_json(self) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
 
-from bridge.model import Word
+from bridge.model import Cause, Word
 
 VERSION = "1"
 
@@ -288,3 +288,20 @@ def call_ended(
     """A call's last event. `legs`: each leg's ledger; seconds with 3 decimals."""
     data = {"reason": str(reason), "duration_s": round(duration_s, 3), "legs": {k: dict(v) for k, v in legs.items()}}
     return Event(CALL_ENDED, call, at_ms, data=data)
+
+
+def untold_ledger(role: str, withheld_s: Mapping[str, float] | None = None) -> dict[str, Any]:
+    """Of a leg that no more is known of than what was withheld, which then must have been received: one that never
+    had audio, or whose process died in its first seconds. All the contract's fields, and its sum holds."""
+    withheld = {str(cause): 0.0 for cause in Cause} | {cause: round(s, 3) for cause, s in (withheld_s or {}).items()}
+    seconds = ("sent_s", "replayed_s", "padded_s", "concealed_s", "lost_s", "unsent_s")
+    more = ("absent_s", "connected_s", "provider_s", "billable_s")
+    return {
+        "role": role,
+        "received_s": round(sum(withheld.values()), 3),
+        **dict.fromkeys(seconds, 0.0),
+        "withheld_s": withheld,
+        **dict.fromkeys(more, 0.0),
+        **dict.fromkeys(("keepalives", "sessions", "finals"), 0),
+        "packets": dict.fromkeys(("received", "lost", "late", "duplicate"), 0),
+    }

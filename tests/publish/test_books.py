@@ -33,7 +33,9 @@ def test_withheld_time_is_told_by_the_gates_up_to_the_last_sign_of_life() -> Non
     book.fold(events.dtmf("c", 9500, leg="b", role="agent", digit="1", duration_ms=1), 7)
     end = book.closing("c", 20_000)[-1]
     assert end.data["duration_s"] == 9.5
-    assert end.data["legs"]["a"] == {"role": "caller", "withheld_s": {"hold": 4.5, "silence": 1.0}, "finals": 0}
+    leg = end.data["legs"]["a"]
+    assert {cause: seconds for cause, seconds in leg["withheld_s"].items() if seconds} == {"hold": 4.5, "silence": 1.0}
+    assert (leg["role"], leg["finals"]) == ("caller", 0)
     assert end.data["legs"]["b"]["role"] == "agent"
 
 
@@ -48,14 +50,26 @@ def test_a_turn_that_was_ended_is_not_ended_again() -> None:
     assert made[1].data["legs"]["a"]["finals"] == 3
 
 
-def test_what_the_call_said_of_itself_stands_before_what_its_events_show() -> None:
-    book = folded(START, gate("hold", 1.0))
-    book.ledgers["a"] = {"role": "caller", "sent_s": 12.0, "withheld_s": {"hold": 3.0}}
+def test_what_the_call_said_of_itself_stands_before_what_its_events_show_but_for_the_finals_that_came_since() -> None:
+    book = folded(START, gate("hold", 1.0), final(1, "one", 1, 2), final(1, "two", 3, 4))
+    book.ledgers["a"] = {"role": "caller", "sent_s": 12.0, "withheld_s": {"hold": 3.0}, "finals": 1}
     assert book.closing("c", 9000)[-1].data["legs"]["a"] == {
         "role": "caller",
         "sent_s": 12.0,
         "withheld_s": {"hold": 3.0},
+        "finals": 2,
     }
+
+
+def test_a_leg_that_died_before_it_told_anything_has_every_field_of_a_ledger_and_a_sum_that_holds() -> None:
+    leg = folded(START, gate("silence", 0.25), gate(None, 1.0)).closing("c", 9000)[-1].data["legs"]["a"]
+    assert leg["received_s"] == 0.75 == sum(leg["withheld_s"].values())
+    assert set(leg["withheld_s"]) == {"paused", "hold", "mute", "music", "tone", "silence"}
+    assert set(leg["packets"]) == {"received", "lost", "late", "duplicate"}
+    nothing = {"sent_s", "replayed_s", "padded_s", "concealed_s", "lost_s", "unsent_s", "absent_s", "connected_s"}
+    nothing |= {"keepalives", "sessions", "provider_s", "billable_s", "finals"}
+    assert set(leg) == nothing | {"role", "received_s", "withheld_s", "packets"}
+    assert all(leg[name] == 0 for name in nothing)
 
 
 def test_an_event_folded_twice_counts_once() -> None:
