@@ -65,7 +65,7 @@ class Legs:
             row = self.plane.open_leg(leg_format(codec_name), GateSettings(mode=gate), START).row
             srtp = SrtpReceiver(tapes.SRTP_KEYS) if is_srtp else None
             types = {PAYLOAD_TYPE: PayloadType(codec)}
-            self.plane.incoming.receive_rtp(row, types, event=None, comfort=frozenset(), remote=None, srtp=srtp)
+            self.plane.incoming.receive_rtp(row, types, events={}, comfort=frozenset(), remote=None, srtp=srtp)
             self.rows.append(row)
         self.frames = [self.packets(tape, frames, codec.clock_rate_hz // 50, is_srtp) for tape in recorded]
 
