@@ -222,17 +222,13 @@ class DeepgramStream:
             self._send(self.messages.configure_success(keyterms), now)
 
     def _faults_by_audio(self, now: float) -> None:
-        def reached(name: str) -> bool:
-            seconds = self._faults.seconds(name)
-            return seconds is not None and self.seconds >= seconds
-
-        if reached("drop"):
+        if self._faults.reached("drop", self.seconds):
             self._end(Abort(), now)
-        elif reached("half_open"):
+        elif self._faults.reached("half_open", self.seconds):
             self._end(Freeze(), now)
-        elif reached("net0000"):
+        elif self._faults.reached("net0000", self.seconds):
             self._end(Close(1011, NET0000), now)
-        elif reached("error"):
+        elif self._faults.reached("error", self.seconds):
             code = self._faults.code("error") or 1011
             self._end(Close(code, {1008: "DATA-0000", 1011: NET0000}.get(code, "")), now)
 

@@ -96,6 +96,11 @@ class Faults:
         """Value of the fault `name`, None where this connection does not have it."""
         return next((fault.seconds for fault in self.active if fault.name == name), None)
 
+    def reached(self, name: str, heard: float) -> bool:
+        """Whether this connection has the fault, after `heard` seconds of audio."""
+        seconds = self.seconds(name)
+        return seconds is not None and heard >= seconds
+
     def drops_at(self, message: str, *, count: int = 1) -> bool:
         """Whether the connection is to be aborted at this `finalize`, `close` or, the `count`-th, `keepalive`."""
         value = self.seconds(f"drop_at_{message}")

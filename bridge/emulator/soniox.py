@@ -250,15 +250,11 @@ class SonioxStream:
         self._end(Close(1000), now)
 
     def _faults_by_audio(self, now: float) -> None:
-        def reached(name: str) -> bool:
-            seconds = self._faults.seconds(name)
-            return seconds is not None and self.seconds >= seconds
-
-        if reached("drop"):
+        if self._faults.reached("drop", self.seconds):
             self._end(Abort(), now)
-        elif reached("half_open"):
+        elif self._faults.reached("half_open", self.seconds):
             self._end(Freeze(), now)
-        elif reached("error"):
+        elif self._faults.reached("error", self.seconds):
             raise SonioxError(self._faults.code("error") or 503)
 
     def _fail(self, error: SonioxError, now: float) -> None:

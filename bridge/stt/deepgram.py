@@ -15,7 +15,6 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 from bridge.model import AudioFormat
 from bridge.stt.repeats import Repeats
 from bridge.stt.session import (
-    ENCODINGS,
     Accepted,
     Cure,
     Ended,
@@ -27,6 +26,7 @@ from bridge.stt.session import (
     Segment,
     StreamWord,
     SttOptions,
+    common_problems,
     wire_format,
 )
 from bridge.stt.session_core import CoreSession, SessionCore, State
@@ -231,11 +231,7 @@ def policy(settings: DeepgramSettings) -> Policy:
 
 
 def check(settings: DeepgramSettings) -> list[str]:
-    problems = []
-    if settings.encoding not in ENCODINGS:
-        problems.append(f"stt.deepgram.encoding: must be one of {', '.join(ENCODINGS)}")
-    if not settings.url.startswith(("ws://", "wss://")):
-        problems.append("stt.deepgram.url: must begin with wss:// or ws://")
+    problems = common_problems("deepgram", url=settings.url, encoding=settings.encoding)
     if not settings.api_key and "api.deepgram.com" in settings.url:
         problems.append("stt.deepgram.api_key: missing (or set DEEPGRAM_API_KEY)")
     if not 1 <= settings.keepalive_s <= 9:

@@ -12,7 +12,9 @@ from typing import Any
 from bridge.model import AudioFormat
 from bridge.stt import deepgram
 from bridge.stt.deepgram import DeepgramSession, DeepgramSettings
-from bridge.stt.session import ENCODINGS, Endpoint, Policy, Provider, SttOptions, SttSession, wire_format
+from bridge.stt.session import Endpoint, Policy, Provider, SttOptions, SttSession, common_problems, wire_format
+
+STARTED_BY_US = "ws://"  # stands in where `url` is empty: the service makes the address
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +54,7 @@ def make_session(settings: LocalSettings, wire: AudioFormat, options: SttOptions
 
 
 def check(settings: LocalSettings) -> list[str]:
-    problems = []
-    if settings.encoding not in ENCODINGS:
-        problems.append(f"stt.local.encoding: must be one of {', '.join(ENCODINGS)}")
-    if settings.url and not settings.url.startswith(("ws://", "wss://")):
-        problems.append("stt.local.url: must begin with ws:// or wss://")
-    return problems
+    return common_problems("local", url=settings.url or STARTED_BY_US, encoding=settings.encoding)
 
 
 LOCAL = Provider(

@@ -187,6 +187,16 @@ class Provider:
 ENCODINGS = ("auto", "mulaw", "alaw", "linear16")
 
 
+def common_problems(name: str, *, url: str, encoding: str = "auto") -> list[str]:
+    """What every provider's `check` asks: the address and, where there is a choice, the encoding of `[stt.<name>]`."""
+    problems = []
+    if encoding not in ENCODINGS:
+        problems.append(f"stt.{name}.encoding: must be one of {', '.join(ENCODINGS)}")
+    if not url.startswith(("ws://", "wss://")):
+        problems.append(f"stt.{name}.url: must begin with wss:// or ws://")
+    return problems
+
+
 def wire_format(encoding: str, leg: AudioFormat) -> AudioFormat:
     """`auto` passes the leg's format through untouched: transcoding G.711 adds nothing and doubles the bytes."""
     if encoding == "auto":

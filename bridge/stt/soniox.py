@@ -12,7 +12,6 @@ from typing import Any
 
 from bridge.model import AudioFormat
 from bridge.stt.session import (
-    ENCODINGS,
     Accepted,
     Cure,
     Ended,
@@ -23,6 +22,7 @@ from bridge.stt.session import (
     Provider,
     Segment,
     SttOptions,
+    common_problems,
     wire_format,
 )
 from bridge.stt.session_core import CoreSession, SessionCore, State
@@ -231,11 +231,7 @@ def policy(settings: SonioxSettings) -> Policy:
 
 
 def check(settings: SonioxSettings) -> list[str]:
-    problems = []
-    if settings.encoding not in ENCODINGS:
-        problems.append(f"stt.soniox.encoding: must be one of {', '.join(ENCODINGS)}")
-    if not settings.url.startswith(("ws://", "wss://")):
-        problems.append("stt.soniox.url: must begin with wss:// or ws://")
+    problems = common_problems("soniox", url=settings.url, encoding=settings.encoding)
     if not settings.api_key and "soniox.com" in settings.url:
         problems.append("stt.soniox.api_key: missing (or set SONIOX_API_KEY)")
     if not 1 <= settings.keepalive_s <= 18:

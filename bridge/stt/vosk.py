@@ -25,6 +25,7 @@ from bridge.stt.session import (
     Segment,
     StreamWord,
     SttOptions,
+    common_problems,
 )
 from bridge.stt.session_core import CoreSession, SessionCore, State
 from bridge.stt.shapes import as_dict, as_list, as_share, as_text, as_time, parse_object
@@ -135,8 +136,7 @@ class VoskSession(CoreSession):
 
 
 def check(settings: VoskSettings) -> list[str]:
-    ok = settings.url.startswith(("ws://", "wss://"))
-    return [] if ok else ["stt.vosk.url: must begin with ws:// or wss://"]
+    return common_problems("vosk", url=settings.url)
 
 
 VOSK = Provider(
