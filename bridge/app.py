@@ -30,8 +30,8 @@ from bridge.log import configure
 from bridge.media.plane import Plane
 from bridge.metrics import Metrics
 from bridge.net.datagrams import MediaSockets
-from bridge.net.outbox import Publisher
 from bridge.net.own_address import Advertised
+from bridge.net.publisher import Publisher
 from bridge.net.redis_link import Address
 from bridge.net.rtcp_reports import RtcpReports
 from bridge.net.stt_driver import SttDrivers

@@ -5,5 +5,5 @@ datagrams        RTP and RTCP of all legs, read once per tick      ice_sockets  
 rtcp_reports     what we send to peers                             own_address   what we tell them to send to
 sip_transports   UDP, TCP and TLS of the SIP endpoint              stt_driver    one leg's transcription on its
 websocket, tls   a client without a task of its own                              WebSockets
-outbox           events to the sink, as they become durable        write_ahead, spool_files   on disk
+publisher        events to the sink, as they become durable        write_ahead, spool_files   on disk
 """

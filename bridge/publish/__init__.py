@@ -1,4 +1,4 @@
-"""Events, and the outbox that numbers, keeps and confirms them. Sans-IO; `bridge.net.outbox` does the waiting.
+"""Events, and the outbox that numbers, keeps and confirms them. Sans-IO; `bridge.net.publisher` does the waiting.
 
 event      what happened, in a call; `entry`: an event with its number
 ticket     an entry's number in this process: what is on disk is told by the highest one

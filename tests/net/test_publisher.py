@@ -20,7 +20,7 @@ import structlog
 from bridge import clock
 from bridge.config import RedisSettings
 from bridge.errors import ConfigError
-from bridge.net.outbox import Publisher
+from bridge.net.publisher import Publisher
 from bridge.publish import events
 from bridge.publish.events import Event
 from bridge.sinks.redis_streams import RedisStreams
