@@ -1,6 +1,6 @@
 """The outbox: numbers events, keeps their order, and knows what is still to be published.
 
-Pure. The runner (`bridge.net.publisher`) writes ahead what `offer` returns, says `made_durable`, and then moves batches:
+Pure. `bridge.net.publisher` runs it: writes ahead what `offer` returns, says `made_durable`, and then moves batches:
 `take` -> the sink writes -> `wrote`. Confirmed events stay known for `keep_s`, so that a failover which lost them can
 be healed: `resume` compares with what the sink really holds and goes back behind that.
 """

@@ -306,7 +306,7 @@ CHILD = """
 import asyncio, bisect, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[3])
-from tests.net.test_outbox import *
+from tests.net.test_publisher import *
 
 async def main():
     sink = RedisStreams(RedisSettings(url=sys.argv[1]))
