@@ -21,14 +21,23 @@ class Digits:
         self._keys = KeyPresses()
         self._is_armed = False
 
-    def received(self, event: TelephoneEvent, now: float) -> None:
-        """One packet of a key press; there are several of each."""
+    def received(self, event: TelephoneEvent, now: float, *, is_secret: bool = False) -> None:
+        """One packet of a key press; there are several of each. `is_secret`: the press is card data, and is not told
+        even if its other packets come before or after the pause."""
+        if is_secret:
+            self._keys.packet(event.payload, event.timestamp, clock_hz=event.clock_hz, now=now)
+            self.forget()
+            return
         self._tell(self._keys.packet(event.payload, event.timestamp, clock_hz=event.clock_hz, now=now))
         self._watch(now)
 
     def signalled(self, digit: str, duration_ms: int) -> None:
         """By INFO."""
         self._tell(self._keys.info(digit, duration_ms))
+
+    def forget(self) -> None:
+        """A press that has begun and is not told yet never will be."""
+        self._keys.settle(inf)
 
     def handle_timer(self, now: float) -> None:
         """Nothing more may have come of a key press: the network lost its end."""

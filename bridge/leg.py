@@ -232,12 +232,19 @@ class Leg:
             return
         if cause is Cause.PAUSED and on:
             self._signalled(cause, on, now)
+            if self._digits is not None:
+                self._digits.forget()
             self._stt.transcriber.purge(now)
             self._stt.wake()
             return
         at = now if cause is not Cause.PAUSED else self._wiring.now()
         at = self._signalled_at = max(self._signalled_at, at)  # in the order in which we were told
         self._wiring.after_read(lambda _: self._signalled(cause, on, at), row=self._row, at=at)
+
+    @property
+    def _is_secret(self) -> bool:
+        """In a pause: card data. Until its end is told, because what was keyed in it comes out of the plane before."""
+        return bool(self._sources[Cause.PAUSED]) or self._gate_state.get("cause") == Cause.PAUSED
 
     def _signalled(self, cause: Cause, on: bool, at: float) -> None:
         if self._closed_at is None and not (cause is Cause.PAUSED and bool(self._sources[cause]) != on):
@@ -294,7 +301,7 @@ class Leg:
         elif isinstance(output, Stirring):
             self._speech.stirs(now)
         elif isinstance(output, TelephoneEvent) and self._digits is not None:
-            self._digits.received(output, now)
+            self._digits.received(output, now, is_secret=self._is_secret)
 
     def _on_gate(self, output: Gate, now: float) -> None:
         # where nothing is captured a change happens "now"; the next packet's audio can be a few ms older than that
@@ -319,7 +326,7 @@ class Leg:
 
     def key_pressed(self, digit: str, *, duration_ms: int, now: float) -> None:
         """See `IngressLeg`."""
-        if self._digits is not None and self._closed_at is None:
+        if self._digits is not None and self._closed_at is None and not self._is_secret:
             self._digits.signalled(digit, duration_ms)
 
     def other_speaks(self, now: float) -> None:

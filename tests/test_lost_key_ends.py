@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from contextlib import closing
 
 import pytest
 
@@ -45,3 +46,48 @@ def test_it_is_told_before_its_call_has_ended(house: House, call: Call) -> None:
     call.ended("hangup", house.now)
     house.run(0.02)
     assert house.types() == ["call.started", "dtmf"]
+
+
+class Phone:
+    """Keys digits, packet by packet, beside a stream of silence."""
+
+    def __init__(self, house: House, call: Call) -> None:
+        self._house, self._to = house, ("127.0.0.1", call.legs[0].local[1])
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._n = 0
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def key(self, digit: int, packets: range) -> None:
+        """Packets of one press; it is let go with the eighth."""
+        for n in packets:
+            self._n += 1
+            event = TelephoneEvent(digit, n >= 8, -10, 160 * n).build()
+            self._socket.sendto(RtpPacket(101, self._n, 1000 * digit, 7, event).build(), self._to)
+            self._house.run(0.02)
+
+
+def told(house: House) -> list[str]:
+    return [event.data["digit"] for event in house.events if event.type == "dtmf"]
+
+
+def test_no_key_of_a_pause_for_card_data_is_told_not_even_one_that_is_held_across_its_end(
+    house: House, call: Call
+) -> None:
+    with closing(Phone(house, call)) as phone:
+        leg = call.legs[0]
+        phone.key(1, range(1, 9))
+        phone.key(2, range(1, 5))
+        assert call.act(leg.id, "pause", house.now)
+        phone.key(2, range(5, 9))
+        phone.key(3, range(1, 9))
+        leg.key_pressed("4", duration_ms=100, now=house.now)
+        house.run(0.5)
+        phone.key(5, range(1, 5))
+        assert call.act(leg.id, "resume", house.now)
+        phone.key(5, range(5, 9))
+        house.run(0.5)
+        phone.key(6, range(1, 9))
+        house.run(0.5)
+    assert told(house) == ["1", "6"]
