@@ -186,8 +186,9 @@ class DeepgramSession(CoreSession):
         if self._core.state is State.FINISHING and code == 1000:
             self._core.end(Ended())
             return
-        # 1008: the payload is not what the parameters say (DATA-0000). A new session would fail the same way.
-        cure = Cure.ELSEWHERE if code == 1008 else Cure.RETRY
+        # 1008: the payload is not what the parameters say (DATA-0000). A new session would fail the same way, unless
+        # this one was understood until now.
+        cure = Cure.ELSEWHERE if code == 1008 and not self._provider_s else Cure.RETRY
         self._core.end(Failed(_short(code, reason), cure))
 
 

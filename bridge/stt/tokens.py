@@ -80,7 +80,7 @@ class TokenWords:
 
     def all_words(self) -> tuple[str, tuple[StreamWord, ...]]:
         tokens = [*self._final, *self._open]
-        return _text(tokens), tuple(_word(group) for group in _groups(tokens))
+        return _text(tokens), _words(_groups(tokens))
 
     def take_final(self, *, with_last: bool) -> FinalWords:
         """Removes and gives the whole final words. Without `with_last`, the last word only if something that
@@ -90,7 +90,7 @@ class TokenWords:
             groups.pop()
         taken = list(itertools.chain.from_iterable(groups))
         self._final = self._final[len(taken) :]
-        words = tuple(_word(group) for group in groups)
+        words = _words(groups)
         languages = Counter(token.language for token in taken if token.language)
         return FinalWords(
             text=_text(taken),
@@ -125,6 +125,11 @@ def _is_unspaced(text: str) -> bool:
     """Chinese, Japanese and Thai are written without spaces: there a token is as near to a word as can be had."""
     first = text[:1]
     return "\u3041" <= first <= "\u30ff" or "\u3400" <= first <= "\u9fff" or "\u0e00" <= first <= "\u0e7f"
+
+
+def _words(groups: Iterable[list[Token]]) -> tuple[StreamWord, ...]:
+    """A space that is a token of its own parts words and is none."""
+    return tuple(_word(group) for group in groups if _text(group))
 
 
 def _word(group: list[Token]) -> StreamWord:

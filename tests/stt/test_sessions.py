@@ -162,6 +162,14 @@ def test_a_close_that_we_did_not_ask_for_is_a_failure(code: int, reason: str, to
     assert session.take_events() == [Failed(told, cure)]
 
 
+def test_a_refused_payload_is_no_reason_to_go_elsewhere_once_it_was_understood() -> None:
+    session = deepgram()
+    session.receive_message(results(0.0, 1.0, ("a", 0.1, 0.2), is_final=True), 1.0)
+    session.take_events()
+    session.connection_lost(1008, "", 2.0)
+    assert session.take_events() == [Failed("1008", Cure.RETRY)]
+
+
 def test_messages_that_are_only_news_change_nothing() -> None:
     session = deepgram()
     for message in (
@@ -381,3 +389,15 @@ def test_the_dots_of_an_ellipsis_share_a_time_and_all_stay() -> None:
     session = soniox()
     session.receive_message(tokens((" Well", 0, 200, True), *[(".", 200, 200, True)] * 3, ("<end>", 0, 0, True)), 1.0)
     assert finals(session) == [("Well...", 1)]
+
+
+def test_a_space_that_is_a_token_of_its_own_is_no_word() -> None:
+    session = soniox()
+    tokens = [(" ", 0, 0), ("one", 100, 300), (" ", 300, 300), ("two", 400, 600), (".", 600, 600), (" ", 600, 600)]
+    told = [{"text": t, "start_ms": a, "end_ms": b, "confidence": 0.9, "is_final": True} for t, a, b in tokens]
+    session.receive_message(json.dumps({"tokens": told}), 1.0)
+    session.receive_message('{"tokens":[{"text":"<end>","is_final":true}]}', 1.1)
+    partials = [event for event in session.take_events() if isinstance(event, (Partial, Segment))]
+    for event in partials:
+        assert [word.text for word in event.words] == ["one", "two."][: len(event.words)]
+    assert partials[-1].text == "one two."
