@@ -194,6 +194,8 @@ def emulate(
         problems.append(f"--recogniser {recogniser}: must be match, scripted, none or pocketsphinx")
     if finalize not in ("always", "buffered", "never"):
         problems.append(f"--finalize {finalize}: must be always, buffered or never")
+    if not 0 <= port <= 65535:
+        problems.append(f"--port {port}: must be 0 to 65535")
     faults = collect(problems, Fault.parse, fault or ())
     problems += [f"--library {folder}: no such folder" for folder in library or () if not folder.is_dir()]
     if problems:

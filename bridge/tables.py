@@ -80,9 +80,12 @@ def _convert_scalar(hint: Any, value: Any) -> Any:
         if isinstance(value, bool):
             raise TypeError("must be a number")
         try:
-            return hint(value)
+            number = hint(value)
         except (ValueError, OverflowError):  # OverflowError: TOML knows inf
             raise TypeError("must be a number") from None
+        if number != number:  # nan, which no bound refuses
+            raise TypeError("must be a number")
+        return number
     if hint is str:
         if not isinstance(value, str):
             raise TypeError("must be text")

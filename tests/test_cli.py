@@ -30,8 +30,16 @@ def test_a_report_without_redis_fails_with_a_sentence() -> None:
     ("command", "problems"),
     [
         (
-            "emulate none --recogniser deaf --finalize rarely --fault flood --fault drop=x --library /nowhere",
-            ("no stand-in for none", "--recogniser deaf", "--finalize rarely", "flood", "drop=x", "/nowhere"),
+            "emulate none --port 99999 --recogniser deaf --finalize rarely --fault flood --fault drop=x --library /no",
+            (
+                "no stand-in for none",
+                "--port 99999",
+                "--recogniser deaf",
+                "--finalize rarely",
+                "flood",
+                "drop=x",
+                "/no",
+            ),
         ),
         ("replay /nowhere.wav pyproject.toml --labels /none.json", ("api_key", "/nowhere.wav", "pyproject", "/none")),
         (

@@ -134,6 +134,7 @@ def test_the_first_route_that_matches_changes_the_settings(
         ("[[route]]\nstt = { chunk_ms = 40 }", "route[0].stt.chunk_ms: is the same for all calls"),
         ("[stt]\nchunk_ms = 5000", "stt.chunk_ms: must be at most 1000"),
         ("[service]\nmax_legs = inf", "service.max_legs: must be a number"),
+        ("[service]\ndrain_s = nan", "service.drain_s: must be a number"),
         ("stt = 'deepgram'", "stt: must be a table"),
         ("[sip]\nallow = ['office']", "sip.allow: office is not an address or network"),
         ("[sip]\nclient_ca = 'nowhere.pem'", "sip.client_ca: no such file"),
