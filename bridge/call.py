@@ -63,7 +63,7 @@ class Call:
     ) -> None:
         """Raises CapacityError; nothing is left behind then."""
         self.id = uuid.uuid4().hex
-        self.offer = offer
+        self.offer = replace(offer, legs=(), headers={})  # those are for routes, and the route is chosen
         self._plan = plan
         self._control = control
         self._wiring = wiring

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import structlog
 
 from bridge.config import Settings, TrunkSettings
-from bridge.errors import CapacityError, SdpError
+from bridge.errors import CapacityError, InvalidState, SdpError
 from bridge.ingress import siprec
 from bridge.ingress.contract import CallOffer, Host, IngressCall, LegOffer
 from bridge.ingress.sip_lines import MAX_LEGS, Line, is_sendonly, keep_few, move_legs
@@ -45,13 +45,14 @@ class SipCall:
         self.is_offered_by_us = False
         "Our 200 carried the offer; the ACK must bring the answer."
         self.fork = siprec.fork_of(request)
-        self._request = request
+        self._invite: tuple[Request, list[Part]] | None = (request, parts)
+        "With the parts of its body; until `open`, a thousand calls need not keep the text of theirs."
+        self._from = request.from_.name or request.from_.uri
         self._source = flow.remote[0]
         self._settings = settings
         self._hang_up = hang_up
         self._recording = Recording(settings.sip.roles)
         self._recording.take(parts)
-        self._parts = parts
         self._lines: list[Line] = []
         self._local = LocalDescription(session_id=int.from_bytes(dialog.encode()[-6:], "big"))
         self._version = ("", "")
@@ -75,9 +76,12 @@ class SipCall:
 
     def open(self, host: Host, now: float) -> Body:
         """Admits the call and returns the answer (or our offer) for the 200. Raises SdpError (488), CapacityError
-        (503)."""
-        description = _description(self._parts)
-        self.trunk = host.trunk(self._call_offer(()))
+        (503), InvalidState the second time."""
+        if self._invite is None:
+            raise InvalidState("opened twice")
+        (request, parts), self._invite = self._invite, None
+        description = _description(parts)
+        self.trunk = host.trunk(self._call_offer(request, ()))
         if description is None:
             self.is_offered_by_us = True
             offer = our_offer(srtp=self.trunk.srtp, codecs=self.trunk.codecs)
@@ -96,7 +100,7 @@ class SipCall:
             self.is_joined = True
             taken[0].leg = self.call.add_leg(offers[0], now)
         else:
-            self.call = host.open_call(self._call_offer(tuple(offers)), self, now)
+            self.call = host.open_call(self._call_offer(request, tuple(offers)), self, now)
             for line, leg in zip(taken, self.call.legs, strict=True):
                 line.leg = leg
         return self._answer(description)
@@ -123,11 +127,8 @@ class SipCall:
     def _party(self, media: Media | None, n: int) -> Party:
         if not self.is_recording:
             role = self.fork.role if self.fork else "caller"
-            return Party(role=role, participant=self._from())
+            return Party(role=role, participant=self._from)
         return self._recording.party(media, n) if media is not None else Party()
-
-    def _from(self) -> str:
-        return self._request.from_.name or self._request.from_.uri
 
     def _leg_offer(self, line: Line, description: Description | None, n: int) -> LegOffer:
         assert line.stream is not None
@@ -145,24 +146,24 @@ class SipCall:
         is_one_way = media.direction == "sendonly" and not self._began_sendonly
         return siprec.is_held(media) or is_one_way
 
-    def _call_offer(self, legs: tuple[LegOffer, ...]) -> CallOffer:
+    def _call_offer(self, request: Request, legs: tuple[LegOffer, ...]) -> CallOffer:
         headers: dict[str, str] = {}
-        for name, value in self._request.headers:
+        for name, value in request.headers:
             headers.setdefault(name.lower(), value)
-        correlation = {"sip_call_id": self._request.call_id}
+        correlation = {"sip_call_id": request.call_id}
         if self.fork:
             correlation[FORK_ID] = self.fork.call
         if self._recording.session_id:
             correlation["siprec_session_id"] = self._recording.session_id
         for name in self._settings.sip.correlation_headers:
-            if value := self._request.headers.get(name):
+            if value := request.headers.get(name):
                 correlation[re.sub(r"[^a-z0-9]+", "_", name.lower())] = value
         aors = self._recording.aors
         return CallOffer(
             ingress="siprec" if self.is_recording else "sip",
             legs=legs,
-            from_=aors[0] if aors else self._request.from_.uri,
-            to=aors[1] if len(aors) > 1 else parse_name_addr(self._request.headers.get("To")).uri,
+            from_=aors[0] if aors else request.from_.uri,
+            to=aors[1] if len(aors) > 1 else parse_name_addr(request.headers.get("To")).uri,
             source=self._source,
             headers=headers,
             aors=aors,

@@ -126,6 +126,7 @@ class Link:
 
     def opened(self, request_id: str) -> None:
         self.is_open = True
+        self.task = None
         self._driver.metrics.stt_connect.observe(monotonic() - self._dialled_at, self.provider)
         self._driver.log.info("stt.opened", provider=self.provider, session=self._session, request_id=request_id)
         self._driver.tell(lambda leg, now: leg.opened(self._session, now))

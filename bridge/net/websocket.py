@@ -266,6 +266,8 @@ class WebSocketConnection(asyncio.Protocol):
         failure = self._ws.handshake_exc
         if failure is None:
             self._is_open = True
+            self._target = _FORGOTTEN
+            response.headers.clear()  # the parser holds on to the response, and to each frame until the next
             self._arm(self._ping_s, self._ping)
             self._listener.opened(request_id)
         elif isinstance(failure, InvalidStatus):
@@ -282,6 +284,7 @@ class WebSocketConnection(asyncio.Protocol):
             self._parts.append(bytes(frame.data))
         else:
             return  # ping, pong and close are answered by the protocol
+        frame.data = b""
         if frame.fin:
             message, self._parts = b"".join(self._parts), []
             self._listener.received(message.decode("utf-8", "replace") if self._parts_are_text else message)
@@ -356,3 +359,4 @@ class _Nobody:
 
 
 _NOBODY = _Nobody()
+_FORGOTTEN = WebSocketTarget("")

@@ -9,12 +9,15 @@ from __future__ import annotations
 import ipaddress
 import re
 from dataclasses import dataclass, field
+from sys import intern
 
 from bridge.errors import SdpError
 
 MAX_SDP_BYTES = 64 * 1024
 MAX_LINES = 2000
 MAX_MEDIA = 64
+SHARED = frozenset({"rtpmap", "fmtp", "ptime", "maxptime"})
+"Attributes that every call of a trunk repeats word by word: one copy serves all."
 DIRECTIONS = ("sendrecv", "sendonly", "recvonly", "inactive")
 STATIC = {
     "0": ("PCMU", 8000), "3": ("GSM", 8000), "4": ("G723", 8000), "5": ("DVI4", 8000), "6": ("DVI4", 16000),
@@ -178,7 +181,8 @@ def parse(content: bytes) -> Description:
         elif kind == "a":
             name, _, rest = value.partition(":")
             target = description.media[-1].attributes if description.media else description.attributes
-            target.append((name.strip().lower(), rest))
+            name = name.strip().lower()
+            target.append((intern(name), intern(rest) if name in SHARED else rest))
         elif kind == "o" and not description.media:
             description.origin = value
         elif kind == "t" and not description.media:
@@ -200,7 +204,7 @@ def _media_line(value: str) -> Media:
     match = re.fullmatch(r"(\d{1,5})(?:/\d{1,5})?", parts[1]) if len(parts) >= 4 else None
     if match is None or int(match.group(1)) > 65535:
         raise SdpError("malformed m-line")
-    return Media(parts[0].lower(), int(match.group(1)), parts[2], parts[3:])
+    return Media(intern(parts[0].lower()), int(match.group(1)), intern(parts[2]), [intern(text) for text in parts[3:]])
 
 
 def _address(value: str) -> str:
