@@ -82,9 +82,8 @@ class Leg:
         self.audio = self._line.audio if self._line is not None else WEBRTC_AUDIO
         "What it is kept as and what the provider gets, whatever codecs come later."
         self.codec = self._line.codec if self._line is not None else WEBRTC_CODEC
-        self._sources: dict[Cause, set[str]] = {Cause.HOLD: set(), Cause.MUTE: set(), Cause.PAUSED: set()}
-        if offer.on_hold:
-            self._sources[Cause.HOLD].add("signalling")
+        self._told: set[tuple[Cause, str]] = {(Cause.HOLD, "signalling")} if offer.on_hold else set()
+        "Holds, mutes and pauses in force, and who says so."
         self._row = -1
         self._zero = 0.0
         self._started_at = 0.0
@@ -117,7 +116,7 @@ class Leg:
         )
         if self._dtmf_events:
             self._digits = Digits(publish=self._publish, arm=wiring.arm)
-        told = [cause for cause, sources in self._sources.items() if sources]
+        told = {cause for cause, _ in self._told}
         track = wiring.plane.open_leg(self.audio, self._gate, now, told=told)
         self._row = track.row
         wiring.seats[self._row] = self
@@ -225,10 +224,9 @@ class Leg:
         """Hold, mute or pause as said by `source`; holds as long as any source says so. Idempotent. `now`: when it was
         said, which was seconds ago where the process stood still since. Audio that arrived before may be unread then,
         and is not of it. Of a pause all is that was not sent when it began, or read when we hear of its end."""
-        sources = self._sources[cause]
-        before = bool(sources)
-        (sources.add if on else sources.discard)(source)
-        if bool(sources) == before or self._row < 0 or self._closed_at is not None:
+        before = self._is_told(cause)
+        (self._told.add if on else self._told.discard)((cause, source))
+        if self._is_told(cause) == before or self._row < 0 or self._closed_at is not None:
             return
         if cause is Cause.PAUSED and on:
             self._signalled(cause, on, now)
@@ -241,13 +239,16 @@ class Leg:
         at = self._signalled_at = max(self._signalled_at, at)  # in the order in which we were told
         self._wiring.after_read(lambda _: self._signalled(cause, on, at), row=self._row, at=at)
 
+    def _is_told(self, cause: Cause) -> bool:
+        return any(told is cause for told, _ in self._told)
+
     @property
     def _is_secret(self) -> bool:
         """In a pause: card data. Until its end is told, because what was keyed in it comes out of the plane before."""
-        return bool(self._sources[Cause.PAUSED]) or self._gate_state.get("cause") == Cause.PAUSED
+        return self._is_told(Cause.PAUSED) or self._gate_state.get("cause") == Cause.PAUSED
 
     def _signalled(self, cause: Cause, on: bool, at: float) -> None:
-        if self._closed_at is None and not (cause is Cause.PAUSED and bool(self._sources[cause]) != on):
+        if self._closed_at is None and not (cause is Cause.PAUSED and self._is_told(cause) != on):
             self._wiring.plane.signal(self._row, cause, on, at)
 
     def media_changed(self, media: MediaOffer, now: float) -> None:

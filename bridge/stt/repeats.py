@@ -20,21 +20,23 @@ class Repeats:
         self._earlier = array("q")
         self._latest = -inf
         "The latest start among them: what begins later is new, and that is nearly all."
-        self._these: list[tuple[str, float, float]] = []
+        self._these = array("q")
+        self._latest_of_these = -inf
 
     def begin_message(self) -> None:
         """What was asked about until now belongs to earlier messages."""
         if not self._these:
             return
-        self._earlier.extend(map(hash, self._these))
-        self._latest = max(self._latest, *(start for _, start, _ in self._these))
-        self._these.clear()
+        self._earlier.extend(self._these)
+        self._latest = max(self._latest, self._latest_of_these)
+        del self._these[:]
         del self._earlier[:-REMEMBERED]
 
     def holds(self, text: str, start: float, end: float) -> bool:
         """An earlier message had it; else it is remembered."""
-        said = (text, start, end)
-        if start <= self._latest and hash(said) in self._earlier:
+        said = hash((text, start, end))
+        if start <= self._latest and said in self._earlier:
             return True
         self._these.append(said)
+        self._latest_of_these = max(self._latest_of_these, start)
         return False
