@@ -78,7 +78,7 @@ class Bridge:
         )
         self._plane.incoming.on_rtcp = self._reports.receive
         self._publisher = Publisher(
-            SINKS["redis"][1](settings.redis),
+            SINKS["redis"].make(settings.redis),
             instance=self.instance,
             spool_path=settings.spool.path,
             keep_s=settings.spool.keep_s,

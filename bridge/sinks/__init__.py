@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from bridge.config import RedisSettings
 from bridge.sinks.contract import Sink
 from bridge.sinks.jsonl import Jsonl, JsonlSettings
 from bridge.sinks.redis_streams import RedisStreams
 
-SINKS: dict[str, tuple[type[Any], Callable[[Any], Sink]]] = {
-    "redis": (RedisSettings, RedisStreams),
-    "jsonl": (JsonlSettings, Jsonl),
-}
-"""Name to its settings dataclass and what makes it of them. Making one touches no network; it raises ConfigError."""
 
-__all__ = ["SINKS", "Sink"]
+class SinkEntry(NamedTuple):
+    """How a sink is made: touches no network; raises ConfigError."""
+
+    settings_type: type[Any]
+    make: Callable[[Any], Sink]
+    "Of an instance of `settings_type`."
+
+
+SINKS: dict[str, SinkEntry] = {
+    "redis": SinkEntry(RedisSettings, RedisStreams),
+    "jsonl": SinkEntry(JsonlSettings, Jsonl),
+}
+"""By name. The service publishes to `redis` (see `bridge.app`); `jsonl` is for tests and tools."""
+
+__all__ = ["SINKS", "Sink", "SinkEntry"]
