@@ -41,11 +41,18 @@ def test_whoever_waits_for_what_has_arrived_is_called_once_all_of_it_was_read() 
     timers.after_read(called.append)
     now = 2.0
     timers.after_read(lambda at: called.append(-at))
-    assert timers.take_read(0.9) == []
-    for then in timers.take_read(1.5):
+    assert timers.take_read(lambda: {4: 0.9}) == []
+    for then in timers.take_read(lambda: {4: 1.5, 7: inf}):
         then(1.5)
     assert called == [1.5]
-    for then in timers.take_read(inf):
+    for then in timers.take_read():
         then(3.0)
     assert called == [1.5, -3.0]
-    assert timers.take_read(inf) == []
+    assert timers.take_read() == []
+
+
+def test_who_waits_for_one_row_waits_for_no_other() -> None:
+    timers, called = Timers(lambda: 5.0), []
+    timers.after_read(called.append, row=4, at=1.0)
+    assert timers.take_read(lambda: {4: 0.9, 7: 3.0}) == []
+    assert timers.take_read(lambda: {4: 1.1, 7: 0.1}) == [called.append]
