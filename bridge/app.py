@@ -57,7 +57,7 @@ log = structlog.get_logger()
 
 
 class Bridge:
-    """One process's service. `open` binds everything, `run` works until `stop`, and then drains."""
+    """One process's service. `run` binds everything, works until `stop`, and then drains."""
 
     def __init__(self, settings: Settings) -> None:
         """Raises ConfigError for what cannot work."""

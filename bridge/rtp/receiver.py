@@ -6,7 +6,7 @@ told apart (RFC 3550, RFC 3551 section 4.1, RFC 3389, RFC 4733):
 
     sequence gap                      lost packets: concealed
     timestamp gap, sequence in order  silence not sent (DTX, hold): absent, nothing is made up
-    neither, yet late by a jump       a burst after a stall, or a sender that stopped its clock: see `_Doubt`
+    neither, yet late by a jump       a burst after a stall, or a sender that stopped its clock: see `_settle_doubt`
 """
 
 from __future__ import annotations

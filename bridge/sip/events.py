@@ -78,7 +78,7 @@ class Rung:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """The first 2xx to a received INVITE (or re-INVITE, UPDATE) leaves with the next `take_datagrams`."""
+    """The first 2xx to a received INVITE (or re-INVITE, UPDATE) leaves with the next `take_outgoing`."""
 
     dialog: str
     is_initial: bool
