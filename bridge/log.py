@@ -65,6 +65,19 @@ class Unfailing(io.TextIOBase):
             self._stream.flush()
 
 
+class Libraries(logging.Handler):
+    """What libraries log, as lines of our own: one each, in our format. A request that aiohttp could not read is the
+    peer's fault: no traceback, and nothing of its bytes, among which may be a token."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        log = structlog.get_logger()
+        error = record.exc_info[1] if record.exc_info else None
+        if record.name == "aiohttp.server" and 400 <= getattr(error, "code", 0) < 500:
+            log.info("request refused", reason=type(error).__name__, n=getattr(error, "code", 0))
+            return
+        log.log(record.levelno, record.getMessage(), library=record.name, exc_info=record.exc_info or None)
+
+
 def configure(settings: LogSettings) -> None:
     """Sets up the process's logging; by the composition root, at the start and again when the settings are re-read."""
     on_terminal = settings.format == "text" or (settings.format == "auto" and sys.stderr.isatty())
@@ -82,4 +95,4 @@ def configure(settings: LogSettings) -> None:
         logger_factory=structlog.PrintLoggerFactory(typing.cast("TextIO", Unfailing(sys.stderr))),
         cache_logger_on_first_use=False,  # a cached one would keep its level through a reload
     )
-    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(name)s %(message)s")
+    logging.basicConfig(level=logging.WARNING, handlers=[Libraries()])

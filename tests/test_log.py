@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
+import logging
 import os
 import sys
 
 import pytest
 import structlog
+from aiohttp import web
 
 from bridge.config import LogSettings
-from bridge.log import configure
+from bridge.log import Libraries, configure
 
 
 def test_a_level_that_is_read_again_holds_for_loggers_that_were_used_before(capsys: pytest.CaptureFixture[str]) -> None:
@@ -41,3 +44,48 @@ def test_a_log_that_cannot_be_written_ends_nothing(monkeypatch: pytest.MonkeyPat
             stream.write("and nobody reads it\n")
         stream.detach()
     structlog.reset_defaults()
+
+
+async def test_a_request_that_cannot_be_read_is_one_line_without_its_bytes(capsys: pytest.CaptureFixture[str]) -> None:
+    heard = logging.getLogger("aiohttp.server")
+    library = Libraries()
+    heard.addHandler(library)
+    server = web.Server(_hello)
+    runner = web.ServerRunner(server)
+    await runner.setup()
+    try:
+        configure(LogSettings(format="json"))
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        reader, writer = await asyncio.open_connection(*runner.addresses[0])
+        writer.write(b"GET / HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer s3cret" + b"x" * 9000 + b"\r\n\r\n")
+        assert b" 400 " in await reader.readline()
+        writer.close()
+    finally:
+        await runner.cleanup()
+        heard.removeHandler(library)
+        structlog.reset_defaults()
+    (line,) = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert (line["event"], line["reason"], line["n"]) == ("request refused", "LineTooLong", 400)
+
+
+async def _hello(_: web.BaseRequest) -> web.Response:
+    return web.Response()
+
+
+def test_what_a_library_warns_of_is_a_line_in_our_format(capsys: pytest.CaptureFixture[str]) -> None:
+    library = logging.getLogger("some.library")
+    handler = Libraries()
+    library.addHandler(handler)
+    try:
+        configure(LogSettings(format="json"))
+        try:
+            raise ValueError("odd")
+        except ValueError:
+            library.exception("it failed\nbadly")
+    finally:
+        library.removeHandler(handler)
+        structlog.reset_defaults()
+    (line,) = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert (line["event"], line["library"], line["level"]) == ("it failed\nbadly", "some.library", "error")
+    assert line["exception"].endswith("ValueError: odd")

@@ -207,7 +207,9 @@ class SonioxSession(CoreSession):
         """`limit_exceeded` and its kin are safe to show; messages may quote what was sent."""
         self._give_what_is_final()
         self._accept_at = None
-        self._core.end(Failed(f"{code} {kind[:60]}".strip(), cure_for(code)))
+        # What a request or a permission lacks shows at its start: a session that has worked until now is tried again.
+        is_late = code in (400, 403) and self._provider_s > 0
+        self._core.end(Failed(f"{code} {kind[:60]}".strip(), Cure.RETRY if is_late else cure_for(code)))
 
     def _give_what_is_final(self) -> None:
         if self._words.final_length:

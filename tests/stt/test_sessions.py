@@ -401,3 +401,12 @@ def test_a_space_that_is_a_token_of_its_own_is_no_word() -> None:
     for event in partials:
         assert [word.text for word in event.words] == ["one", "two."][: len(event.words)]
     assert partials[-1].text == "one two."
+
+
+@pytest.mark.parametrize(("code", "cure"), [(400, Cure.RETRY), (403, Cure.RETRY), (402, Cure.ELSEWHERE)])
+def test_a_soniox_session_that_has_worked_is_only_left_for_good_over_money_or_the_key(code: int, cure: Cure) -> None:
+    session = soniox()
+    session.receive_message('{"tokens":[],"final_audio_proc_ms":0,"total_audio_proc_ms":400}', 0.5)
+    session.take_events()
+    session.receive_message(json.dumps({"tokens": [], "error_code": code, "error_type": "x"}), 1.0)
+    assert session.take_events() == [Failed(f"{code} x", cure)]
