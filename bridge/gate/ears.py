@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 
 from bridge.gate import thresholds as at
 from bridge.gate.scalars import f32, i32
-from bridge.gate.silero import CONTEXT, FRAME, FULL_SCALE, Floats, Rows, Silero
+from bridge.gate.silero import CONTEXT, FRAME, FULL_SCALE, MOST_ROWS, Floats, Rows, Silero
 from bridge.gate.tones import Tones
 
 __all__ = ["FRAME", "Ears", "Heard"]
 
 Flags = NDArray[np.bool_]
+AGAIN_MOST_ROWS = MOST_ROWS // at.AGAIN_FRAMES  # heard again in one run
 SWING = 0.7  # dB; taken to be swinging until the first second has shown that it is not
 FAINTEST = -60.0  # dBFS; a leg begins as if all on it were faint
 NO_BED = np.array(-90.0, np.float32)  # dBFS; below: nothing has sounded yet
@@ -120,10 +121,10 @@ class Ears:
         doubtful = (level >= f32.SKIP_DBFS) & (steady_run < i32.HISS_FRAMES)
         pick = doubtful.nonzero()[0]
         if pick.size == rows.size:
-            speech = self._silero.speech(rows, samples * gain)
+            speech = self._silero.speech(rows, samples, gain)
         else:
             speech = np.zeros(rows.size, np.float32)
-            speech[pick] = self._silero.speech(rows[pick], samples.take(pick, 0) * gain[pick])
+            speech[pick] = self._silero.speech(rows[pick], samples.take(pick, 0), gain[pick])
             rest = (~doubtful).nonzero()[0]
             self._silero.skip(rows[rest], samples[rest, -CONTEXT:] * gain[rest])
         steady_run *= speech < f32.HISS_SPEECH
@@ -166,11 +167,15 @@ class Ears:
         """The last frames of these rows from an empty state, begun at several points: music before a word fills it
         again within a second. The best of the answers."""
         audio = self._earlier(rows) * (np.float32(1.0) / FULL_SCALE)
-        best = np.zeros((at.AGAIN_FRAMES, rows.size), np.float32)
-        for begin in at.AGAIN_BEGINS:
-            p = self._silero.afresh(audio[begin:])[1:]
-            np.maximum(best[begin + at.AGAIN_BLIND :], p[at.AGAIN_BLIND :], out=best[begin + at.AGAIN_BLIND :])
-        return {int(row): best[:, n] for n, row in enumerate(rows)}
+        heard: dict[int, Floats] = {}
+        for start in range(0, rows.size, AGAIN_MOST_ROWS):
+            part = slice(start, start + AGAIN_MOST_ROWS)
+            p = self._silero.afresh(audio[:, part], at.AGAIN_BEGINS)
+            for n, begin in enumerate(at.AGAIN_BEGINS):
+                p[n, begin : begin + at.AGAIN_BLIND] = 0.0
+            best = p.max(axis=0)
+            heard.update((int(row), best[:, n]) for n, row in enumerate(rows[part]))
+        return heard
 
     def _hear_music(
         self, rows: Rows, speech: Floats, level: Floats, bed: Floats, *, unheard: Flags, sounding: Flags

@@ -15,6 +15,7 @@ PER_MS = POSITION_HZ // 1000
 NOTHING_DBFS = -70.0  # a floor lower than this is digital silence
 RING = 64  # frames remembered, 2 s
 RING_BITS, LAST = np.array(6), np.array(RING - 1)
+NEWEST_FIRST = (np.arange(RING)[:, None] - np.arange(at.LOOKBACK_FRAMES)) % RING  # by the newest one's place
 ONE = np.array(1)
 
 Bits = NDArray[np.uint64]  # one a frame, the newest lowest
@@ -110,8 +111,8 @@ class Evidence:
     def onset(self, row: int, preroll: int, *, is_doubtful: bool) -> tuple[int, int]:
         """Somebody speaks. Answers for how many frames already, and how many samples before that are to be sent, given
         the most that the settings want sent."""
-        order = (self._slot[row] - np.arange(at.LOOKBACK_FRAMES)) % RING  # newest first
-        speech, level = self._speech[row, order], self._level[row, order]
+        order = NEWEST_FIRST[self._slot[row]]
+        speech, level = self._speech[row].take(order), self._level[row].take(order)
         hints = np.flatnonzero(speech[: at.DOUBT_LOOKBACK_FRAMES if is_doubtful else None] > at.HINT)
         if is_doubtful:
             hints = _of_the_words(hints, speech)

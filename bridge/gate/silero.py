@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from importlib import resources
 
 import numpy as np
@@ -21,9 +22,11 @@ CONTEXT = 32  # samples of the window before that it also sees
 HIDDEN = 128  # width of its LSTM
 MOST_ROWS = 192  # of one run: larger ones save nothing, and hold their intermediate results for good
 STATE = np.dtype((np.void, HIDDEN * np.dtype(np.float32).itemsize))
+ONCE = np.arange(MOST_ROWS)[None]  # each leg hears one frame, its own
 FULL_SCALE = np.float32(32768.0)
 
 Floats = NDArray[np.float32]
+UNITY: Floats = np.ones((1, 1), np.float32)
 Rows = NDArray[np.intp]
 
 
@@ -37,8 +40,7 @@ class Silero:
         model = resources.files("bridge.gate").joinpath("silero_8k.onnx").read_bytes()
         self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         self._context = np.zeros((capacity, CONTEXT), np.float32)
-        self._hidden = np.zeros((capacity, HIDDEN), np.float32)
-        self._cell = np.zeros((capacity, HIDDEN), np.float32)
+        self._state = np.zeros((2, capacity, HIDDEN), np.float32)  # hidden, cell
         self.afresh(np.zeros((2, MOST_ROWS, FRAME), np.float32))  # what a run needs is there before the first call
 
     def reset(self, rows: Rows | int) -> None:
@@ -48,51 +50,54 @@ class Silero:
 
     def forget(self, rows: Rows | int) -> None:
         """Empty the recurrent state only: minutes of music or ringback saturate it, and the next short word is lost."""
-        self._hidden[rows] = 0.0
-        self._cell[rows] = 0.0
+        self._state[:, rows] = 0.0
 
     def skip(self, rows: Rows, audio: Floats) -> None:
         """These frames are not worth a run; the next one still needs their last samples, at least CONTEXT of them."""
         self._context[rows] = audio[:, -CONTEXT:]
 
-    def speech(self, rows: Rows, audio: Floats) -> Floats:
-        """Probability of speech in each row's next frame. `audio` [k, 256], full scale 1.0."""
+    def speech(self, rows: Rows, audio: Floats, gain: Floats = UNITY) -> Floats:
+        """Probability of speech in each row's next frame. `audio` [k, 256]; times `gain` [k, 1], full scale is 1.0."""
         if 0 < rows.size <= MOST_ROWS:
-            return self._run(rows, audio)
-        p = np.empty(rows.size, np.float32)
+            return self._run(rows, audio, gain)
+        p, gains = np.empty(rows.size, np.float32), np.broadcast_to(gain, (rows.size, 1))
         for start in range(0, rows.size, MOST_ROWS):
             part = slice(start, start + MOST_ROWS)
-            p[part] = self._run(rows[part], audio[part])
+            p[part] = self._run(rows[part], audio[part], gains[part])
         return p
 
-    def _run(self, rows: Rows, audio: Floats) -> Floats:
-        context, hidden, cell = (state.take(rows, 0) for state in (self._context, self._hidden, self._cell))
-        p, hidden, cell = self._session.run(None, {"audio": _window(context, audio), "h": hidden, "c": cell})
-        _put(self._hidden, rows, hidden)
-        _put(self._cell, rows, cell)
-        self.skip(rows, audio)
-        speech: Floats = p[:, 0]
+    def _run(self, rows: Rows, audio: Floats, gain: Floats) -> Floats:
+        window = _window(self._context.take(rows, 0), audio, gain)
+        self._context[rows] = window[:, FRAME : FRAME + CONTEXT]
+        speech, state = self._hear(window, ONCE[:, : rows.size], self._state.take(rows, 1))
+        self._state.view(STATE)[:, rows] = state.view(STATE)  # one item a leg, not 128: four times as fast
         return speech
 
-    def afresh(self, audio: Floats) -> Floats:
-        """Probabilities [T, k] of T successive frames of k legs, `audio` [T, k, 256], by an empty state. The first
-        frame is context only and answers 0. No leg's own state is touched."""
+    def _hear(self, window: Floats, order: NDArray[np.int64], state: Floats) -> tuple[Floats, Floats]:
+        p, state = self._session.run(None, {"audio": window, "order": order, "state": state})
+        return p[:, 0], state
+
+    def afresh(self, audio: Floats, begins: Sequence[int] = (0,)) -> Floats:
+        """Probabilities [len(begins), T - 1, k] of T - 1 successive frames of k legs by a state that was empty before
+        the `begins`-th of them, 0 before that. `audio` [T, k, 256]; its first frame is context only. No leg's own
+        state is touched."""
         n_frames, n_legs, _ = audio.shape
-        empty = np.zeros((n_legs, HIDDEN), np.float32)
+        n_frames -= 1
         window = _window(audio[:-1, :, -CONTEXT:].reshape(-1, CONTEXT), audio[1:].reshape(-1, FRAME))
-        p, _, _ = self._session.run(None, {"audio": window, "h": empty, "c": empty})
-        return np.concatenate([np.zeros((1, n_legs), np.float32), p.reshape(n_frames - 1, n_legs)])
+        frame = np.arange(n_frames)[:, None] + np.array(begins)  # at each step; the last one again when it is over
+        order = np.minimum(frame, n_frames - 1)[:, :, None] * n_legs + np.arange(n_legs)
+        empty = np.zeros((2, len(begins) * n_legs, HIDDEN), np.float32)
+        p = self._hear(window, order.reshape(n_frames, -1), empty)[0].reshape(order.shape)
+        heard = np.zeros((len(begins), n_frames, n_legs), np.float32)
+        for n, begin in enumerate(begins):
+            heard[n, begin:] = p[: n_frames - begin, n]
+        return heard
 
 
-def _put(states: Floats, rows: Rows, new: Floats) -> None:
-    """`states[rows] = new`, four times as fast: a leg's state is moved as one item, not as 128."""
-    states.view(STATE).ravel()[rows] = new.view(STATE).ravel()
-
-
-def _window(context: Floats, audio: Floats) -> Floats:
+def _window(context: Floats, audio: Floats, gain: Floats = UNITY) -> Floats:
     """What the network sees of a frame: the end of the one before, and its own end mirrored, as it was trained."""
     padded = np.empty((len(audio), CONTEXT + FRAME + CONTEXT), np.float32)
     padded[:, :CONTEXT] = context
-    padded[:, CONTEXT : CONTEXT + FRAME] = audio
-    padded[:, CONTEXT + FRAME :] = audio[:, -2 : -2 - CONTEXT : -1]
+    np.multiply(audio, gain, out=padded[:, CONTEXT : CONTEXT + FRAME])
+    padded[:, CONTEXT + FRAME :] = padded[:, -2 - CONTEXT : -2 - CONTEXT - CONTEXT : -1]
     return padded

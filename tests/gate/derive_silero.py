@@ -6,7 +6,8 @@ Nothing is trained and no weight changes. The published file holds the 16 kHz an
 its convolutions run over four time steps per window, where onnxruntime cannot fill a vector unit. Here the 8 kHz branch
 stands alone and every layer is one matrix product over the whole batch: the same probabilities to 1e-4 (tested), a
 third of the time. Several frames of each leg may be given at once, as when something is heard again: all but the
-recurrent layer sees them as one batch. Needs the `onnx` package, which the service itself does not.
+recurrent layer sees them as one batch, once each, in whatever order they are heard and however often. Needs the `onnx`
+package, which the service itself does not.
 """
 
 from __future__ import annotations
@@ -49,10 +50,10 @@ class Graph:
         self.nodes.append(helper.make_node(kind, list(inputs), [name], name=name, **attributes))
         return name
 
-    def split(self, name: str, source: str, *, parts: int, size: int) -> list[str]:
+    def split(self, name: str, source: str, *, parts: int, size: int, axis: int) -> list[str]:
         names = [f"{name}{n}" for n in range(parts)]
         sizes = self.constant(f"{name}_sizes", np.full(parts, size, np.int64))
-        self.nodes.append(helper.make_node("Split", [source, sizes], names, name=name, axis=-1))
+        self.nodes.append(helper.make_node("Split", [source, sizes], names, name=name, axis=axis))
         return names
 
     def shape(self, name: str, source: str, *dims: int) -> str:
@@ -75,8 +76,12 @@ def taps(weight: Any, *which: int) -> Any:
 
 
 def build(weights: dict[str, Any]) -> Any:
-    """Input `audio` [T * B, 320]: 32 samples of the last window, 256 new ones, 32 mirrored; -1..1; the B legs' first
-    frames before their second ones. `h`, `c` [B, 128] before the first and, as outputs, after the last."""
+    """Input `audio` [F, 320], frames: 32 samples of the last window, 256 new ones, 32 mirrored; -1..1. `order` [T, B]:
+    which of them each of B hearers hears at each of T steps. `state` [2, B, 128]: h and c before the first step; as
+    output, after the last. Output `p` [T * B, 1]: all hearers' first steps before their second ones.
+
+    h and c come together also because onnxruntime keeps a plan of its memory by the exclusive or of all inputs' sizes:
+    were B there an even number of times, one plan would be taken for all batches (and thrown away: 7 us a run)."""
     g = Graph()
     re, im = stft(g, weights["stft.forward_basis_buffer"][:, 0, :].T)
     power = g.add("Add", "power", g.add("Mul", "re2", re, re), g.add("Mul", "im2", im, im))
@@ -97,11 +102,11 @@ def build(weights: dict[str, Any]) -> Any:
     w, b = (weights[f"encoder.3.reparam_conv.{part}"] for part in ("weight", "bias"))
     code = g.dense("conv3", code, taps(w, 1), b)
     lstm(g, code, weights)
-    outputs = [helper.make_tensor_value_info(n, TensorProto.FLOAT, s)
-               for n, s in (("p", ["TB", 1]), ("h_next", ["B", HIDDEN]), ("c_next", ["B", HIDDEN]))]  # fmt: skip
-    inputs = [helper.make_tensor_value_info(n, TensorProto.FLOAT, s)
-              for n, s in (("audio", ["TB", 320]), ("h", ["B", HIDDEN]), ("c", ["B", HIDDEN]))]  # fmt: skip
-    graph = helper.make_graph(g.nodes, "silero_vad_6.2.3_8khz", inputs, outputs, g.constants)
+    real, whole = TensorProto.FLOAT, TensorProto.INT64
+    inputs = [["audio", real, ["F", 320]], ["order", whole, ["T", "B"]], ["state", real, [2, "B", HIDDEN]]]
+    outputs = [["p", real, ["TB", 1]], ["state_next", real, [2, "B", HIDDEN]]]
+    infos = [[helper.make_tensor_value_info(*info) for info in side] for side in (inputs, outputs)]
+    graph = helper.make_graph(g.nodes, "silero_vad_6.2.3_8khz", *infos, g.constants)
     opset = helper.make_opsetid("", 16)
     model = helper.make_model(graph, opset_imports=[opset], producer_name="callbridge", ir_version=8)
     model.doc_string = "Silero VAD 6.2.3, 8 kHz branch. Copyright (c) 2020-present Silero Team, MIT licence."
@@ -134,15 +139,12 @@ def lstm(g: Graph, code: str, weights: dict[str, Any]) -> None:
     """torch's LSTMCell as ONNX has it, then relu, a 1x1 convolution and a sigmoid."""
     w, r, b = (onnx_gates([weights[f"decoder.rnn.{part}_{side}"] for side in sides])
                for part, sides in (("weight", ["ih"]), ("weight", ["hh"]), ("bias", ["ih", "hh"])))  # fmt: skip
-    first = g.constant("first", np.array([0], np.int64))
-    h, c = (g.add("Unsqueeze", f"{name}_0", name, first) for name in ("h", "c"))
-    dims = g.add("Concat", "dims", g.constant("any", np.array([-1], np.int64)), g.add("Shape", "state", "h"), axis=0)
-    steps = g.add("Reshape", "steps", code, dims)
+    h, c = g.split("before", "state", parts=2, size=1, axis=0)
+    steps = g.add("Gather", "steps", code, "order")
     names = [g.constant("lstm_w", w), g.constant("lstm_r", r), g.constant("lstm_b", b)]
     g.nodes.append(helper.make_node("LSTM", [steps, *names, "", h, c], ["all_h", "last_h", "last_c"], name="lstm",
                                     hidden_size=HIDDEN))  # fmt: skip
-    g.add("Squeeze", "h_next", "last_h", first)
-    g.add("Squeeze", "c_next", "last_c", first)
+    g.add("Concat", "state_next", "last_h", "last_c", axis=0)
     weight = weights["decoder.decoder.2.weight"][:, :, 0].T
     head = g.constant("head_w", weight), g.constant("head_b", weights["decoder.decoder.2.bias"])
     g.add("Sigmoid", "p", g.add("Gemm", "logit", g.add("Relu", "h_relu", g.shape("h_all", "all_h", -1, HIDDEN)), *head))

@@ -65,7 +65,7 @@ def test_only_what_is_surely_speech_ends_music_while_it_sounds(
     p: float, is_music: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said = [0.0]
-    monkeypatch.setattr(Silero, "speech", lambda _self, rows, _audio: np.full(rows.size, said[0], np.float32))
+    monkeypatch.setattr(Silero, "speech", lambda _self, rows, _audio, _gain: np.full(rows.size, said[0], np.float32))
     ears, tune = KeepingEars(1), frames_of(recording("hold-music"))
     heard = [ears.hear(np.array([0]), frame[None]) for frame in tune[:120]]
     assert heard[-1].music[0]
@@ -133,6 +133,16 @@ def test_signalling_tones_are_called_tones_and_are_not_sent(name: str) -> None:
     assert Cause.TONE in [change.cause for change in changes]
     assert Cause.MUSIC not in [change.cause for change in changes]
     assert sent_seconds(changes, len(line)) == 0
+
+
+def test_a_tone_straight_behind_hold_music_is_called_one_and_a_fifth_of_a_second_of_it_is_not() -> None:
+    music = recording("hold-music")
+    brief = np.concatenate([music, sines(0.2, 425), music])
+    assert Cause.TONE not in [change.cause for change in listen(brief)]
+    changes = listen(np.concatenate([music, sines(2.5, 425)]))
+    told = [change.position for change in changes if change.cause is Cause.TONE]
+    assert told
+    assert told[0] - len(music) < 1.6 * 8000
 
 
 NAMED = {

@@ -36,10 +36,12 @@ def test_no_rows_cost_no_run() -> None:
 
 def test_frames_heard_afresh_together_are_answered_as_one_by_one() -> None:
     first, second = (frames_of(recording(name))[:49] / np.float32(32768) for name in ("caller-weasels", "hold-music"))
-    together = Silero(1).afresh(np.stack([first, second], axis=1).astype(np.float32))
+    begins = (0, 14)
+    together = Silero(1).afresh(np.stack([first, second], axis=1).astype(np.float32), begins)
     for column, frames in enumerate((first, second)):
-        silero, row = Silero(1), np.array([0])
-        silero.skip(row, frames[:1].astype(np.float32))
-        alone = [float(silero.speech(row, frame[None].astype(np.float32))[0]) for frame in frames[1:]]
-        np.testing.assert_allclose(together[1:, column], alone, atol=1e-4)
-    assert not together[0].any()
+        for hearing, begin in zip(together, begins, strict=True):
+            silero, row = Silero(1), np.array([0])
+            silero.skip(row, frames[begin : begin + 1].astype(np.float32))
+            alone = [float(silero.speech(row, frame[None].astype(np.float32))[0]) for frame in frames[begin + 1 :]]
+            np.testing.assert_allclose(hearing[begin:, column], alone, atol=1e-4)
+            assert not hearing[:begin].any()
