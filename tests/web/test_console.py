@@ -98,7 +98,7 @@ async def test_markup_in_names_numbers_and_words_stays_text(site: Site, page: An
 
 async def test_the_buttons_of_a_leg_reach_the_api_and_end_ends_the_call(site: Site, page: Any) -> None:
     site.calls.live.clear()
-    site.calls.act = lambda call, leg, verb: site.calls.done.append((call, leg, verb)) or True  # type: ignore[method-assign, func-returns-value]
+    site.calls.act = lambda call, leg, verb, at: site.calls.done.append((call, leg, verb)) or True  # type: ignore[method-assign, func-returns-value]
     quick_call(site)
     await page.goto(site.url)
     await page.get_by_role("button", name="Details").click()
