@@ -1,10 +1,12 @@
 """One party's audio in a call: from the plane's outputs to events, top to bottom.
 
-plane   Audio     -> speech-to-text, in call time
-        Gate      -> `leg.gate`; a closing gate flushes: Finalize, then keepalive
-        Speaking  -> `Speech`: turns
-        TelephoneEvent -> `Digits`
-stt     results   -> `Speech`: transcripts and turns
+plane   Audio           -> speech-to-text, in call time
+        Gate            -> `leg.gate`; a closing gate flushes: Finalize, then keepalive
+        Speaking        -> `Speech`: turns
+        TelephoneEvent  -> `Digits`: `dtmf`
+stt     results         -> `Speech`: transcripts and turns
+
+Where its RTP comes in is its `MediaLine`.
 """
 
 from __future__ import annotations
