@@ -74,7 +74,7 @@ class Turns:
     def begins(self, start: float, now: float) -> None:
         """Speech begins at `start`. Until `speech` tells its end the turn cannot end by silence."""
         self.handle_timer(now)
-        self._current(start)
+        self._turn_for(start, now)
         self._is_speaking = True
 
     def stirs(self, now: float) -> None:
@@ -158,6 +158,15 @@ class Turns:
             if turn.over_at is None and (self._is_speaking or start - turn.end < self._turn_end):
                 return turn
         return self._begin(start, start)
+
+    def _turn_for(self, start: float, now: float) -> None:
+        """Of speech that is heard now. A turn that has been silent for so long that only its finals are missing is
+        over, whatever `start` says: the look-back of a gate reaches into the silence before the voice."""
+        is_silent = bool(self._turns) and not self._is_speaking
+        if is_silent and now >= self._silent_at(self._turns[-1]) + STIRS_MOST:
+            self._begin(start, start)
+        else:
+            self._current(start)
 
     def _turn_of(self, middle: float) -> _Turn | None:
         for turn in reversed(self._turns):

@@ -259,3 +259,26 @@ def test_a_new_turn_does_not_hold_up_the_one_before() -> None:
     subject.stirs(3.79)
     subject.begins(3.9, 3.92)
     assert [turn.turn for turn in told(subject, 3.92)] == [name]
+
+
+def test_a_turn_whose_finals_are_late_does_not_go_on_in_speech_that_came_when_it_was_over() -> None:
+    subject = turns()
+    subject.begins(1.5, 1.6)
+    subject.speech(1.5, 3.2, 3.9)
+    subject.begins(3.5, 4.8)  # the voice is at 4.6; the audio that is sent begins where the gate had closed
+    first = subject.final("one", 1.5, 3.0, 5.9)
+    subject.finalized(3.5, 5.9)
+    assert subject.take_events() == [TurnEnded(first, "one", 1.5, 3.0, "silence", 2700)]
+    second = subject.final("two", 4.7, 7.9, 8.6)
+    assert second != first
+    subject.speech(3.5, 8.6, 9.3)
+    subject.finalized(8.9, 11.3)
+    assert [(turn.turn, turn.text) for turn in subject.take_events()] == [(second, "two")]
+
+
+def test_speech_that_is_heard_a_moment_late_goes_on_with_a_turn_that_waits_for_its_finals() -> None:
+    subject = turns()
+    subject.begins(1.5, 1.6)
+    subject.speech(1.5, 3.2, 3.9)
+    subject.begins(3.8, 4.2)
+    assert subject.final("one", 1.5, 3.0, 4.5) == subject.final("two", 4.0, 5.0, 5.5)
