@@ -25,7 +25,7 @@ from bridge.errors import InvalidState, PeerError
 from bridge.gate.turns import Turns
 from bridge.ingress.contract import LegOffer, MediaOffer
 from bridge.ledger import count, ledger
-from bridge.media.outputs import Audio, Books, Gate, Output, Speaking, Stirring, TelephoneEvent
+from bridge.media.outputs import Audio, Books, Gate, Output, Retimed, Speaking, Stirring, TelephoneEvent
 from bridge.media_line import MediaLine
 from bridge.model import AudioFormat, Cause
 from bridge.publish import events
@@ -303,6 +303,10 @@ class Leg:
             self._on_speaking(output, now)
         elif isinstance(output, Stirring):
             self._speech.stirs(now)
+        elif isinstance(output, Retimed):
+            since = output.since - self._zero
+            self._stt.transcriber.retime(output.by, since)
+            self._speech.retime(output.by, since, now)
         elif isinstance(output, TelephoneEvent) and self._digits is not None:
             self._digits.received(output, now, is_secret=self._is_secret)
 

@@ -69,6 +69,13 @@ class Speech:
         self._turns.stirs(now)
         self._publish_turns()
 
+    def retime(self, by: float, since: float, now: float) -> None:
+        """What was told as of `since` (call time) or later was `by` seconds earlier."""
+        if self._speaking_since is not None and self._speaking_since >= since:
+            self._speaking_since -= by
+        self._turns.retime(by, since, now)
+        self._publish_turns()
+
     def gate_moved(self, cause: Cause | None, since: float, now: float) -> None:
         """Closed for `cause`; None: open."""
         self._turns.closed(cause, since, now)

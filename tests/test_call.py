@@ -58,6 +58,9 @@ class Stt:
     def send_audio(self, data: bytes, call_time: float, now: float) -> None:
         self.told.append("audio")
 
+    def retime(self, by: float, since: float) -> None:
+        """Nothing is kept."""
+
     def finalize(self, now: float) -> None:
         self.told.append("finalize")
 

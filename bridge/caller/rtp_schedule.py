@@ -48,6 +48,8 @@ class Faults:
     "Fraction of packets that leave right after their successor."
     jitter_ms: float = 0.0
     "Each packet leaves up to so much late, evenly spread; the order is kept."
+    late_start: tuple[float, float] = (0.0, 0.0)
+    "(seconds, until when): the first packet leaves so much late, those behind it less and less."
     ssrc_changes: tuple[float, ...] = ()
     "At each the stream goes on under a new SSRC, with new sequence numbers and timestamps."
     timestamp_jumps: tuple[tuple[float, int], ...] = ()
@@ -236,7 +238,10 @@ class RtpStream:
 
     def _leaves_at(self, due: float) -> float:
         faults = self._faults
+        late, until = faults.late_start
         jittered = due + self._random.uniform(0, faults.jitter_ms / 1000)
+        if due < until:
+            jittered += late * (1 - due / until)
         if self._random.random() < faults.reorder:
             return jittered + 1.5 * self.format.ptime  # behind its successor, whose own order is not touched
         self._last_due = max(jittered, self._last_due)

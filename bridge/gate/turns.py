@@ -71,6 +71,15 @@ class Turns:
         self._turn_end = turn_end
         self.handle_timer(now)
 
+    def retime(self, by: float, since: float, now: float) -> None:
+        """What was told as of `since` (call time) or later was `by` seconds earlier."""
+        for turn in self._turns:
+            if turn.end >= since:
+                turn.start -= by * (turn.start >= since)
+                turn.end -= by
+                turn.settled -= by
+        self.handle_timer(now)
+
     def begins(self, start: float, now: float) -> None:
         """Speech begins at `start`. Until `speech` tells its end the turn cannot end by silence."""
         self.handle_timer(now)

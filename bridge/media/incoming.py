@@ -255,7 +255,8 @@ class Incoming:
 
     def push_pcm(self, row: int, samples: NDArray[np.int16], start: float, now: float) -> None:
         """Decoded audio at the leg's own rate whose first sample was captured at `start` (WebRTC). A start that lies
-        more than the jitter bound after the end of the audio before it leaves a gap."""
+        more than the jitter bound after the end of the audio before it leaves a gap; an earlier one tells that the
+        audio before was late as well."""
         lanes, track = self._legs.lanes, self._legs.track(row)
         position = int(lanes.position[row])
         length = len(samples) // track.history.per_position
@@ -265,7 +266,7 @@ class Incoming:
         origin = float(lanes.origin[row])
         if origin != origin:
             lanes.anchor(row, offset)
-        elif abs(offset - origin) > self._rtp.jitter_ms / 1000:
+        elif not -AHEAD < offset - origin < self._rtp.jitter_ms / 1000:
             lanes.shift[row] += offset - origin
             offset = origin
         self._make_room_for(track, position, length)

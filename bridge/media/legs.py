@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from math import inf
+
 import numpy as np
 
 from bridge.errors import CapacityError
 from bridge.media.history import History
-from bridge.media.outputs import Failure, Output
+from bridge.media.outputs import Failure, Output, Retimed
 from bridge.media.track import Track
 from bridge.model import POSITION_HZ, AudioFormat
 from bridge.rtp.lanes import Lanes
+
+RETIMED = 0.0005  # s; what a clock is earlier by is not worth telling below, and is more than it drifts in a second
 
 
 class Legs:
@@ -24,6 +28,8 @@ class Legs:
         self.is_live = np.zeros(capacity, bool)
         self.is_settled = np.ones(capacity, bool)
         "Whether it is known when the leg's audio was captured: see `Settling`."
+        self.origin = np.full(capacity, np.nan)
+        "Of each row's clock (`Lanes.origin`), as the outputs so far tell times by it."
         self.heard_to = np.zeros(capacity, np.int64)
         "Position up to which each row was heard, a multiple of the detectors' frame."
         self.sent_to = np.zeros(capacity, np.int64)
@@ -40,6 +46,7 @@ class Legs:
         self.lanes.clear(row)
         self.lanes.last_arrival[row] = now
         self.heard_to[row] = self.sent_to[row] = 0
+        self.origin[row] = np.nan
         track = self.tracks[row] = Track(row, history=self._history(audio), audio=audio)
         self.is_live[row] = True
         return track
@@ -75,7 +82,20 @@ class Legs:
 
     def capture_time(self, row: int, position: int) -> float:
         """Monotonic time at which the audio at `position` was captured; NaN before any audio came."""
-        return float(self.lanes.origin[row]) + position / POSITION_HZ + self.track(row).shift_at(position)
+        return float(self.origin[row]) + position / POSITION_HZ + self.track(row).shift_at(position)
+
+    def learn_clocks(self, *, is_new_second: bool = False) -> None:
+        """Has times told by what the lanes know by now. A clock that turns out to be earlier tells that what was told
+        by it was late: all since it last leapt. What it drifts in a second was right when it was told."""
+        known, origin = self.origin, self.lanes.origin
+        learnt = np.flatnonzero((known - origin > RETIMED) | np.isnan(known))
+        for row, by in zip(learnt.tolist(), (known[learnt] - origin[learnt]).tolist(), strict=True):
+            if by == by and self.is_live[row]:
+                at = self.track(row).leapt_at
+                self.outputs.append(Retimed(row, by, self.capture_time(row, at) if at else -inf))
+        known[learnt] = origin[learnt]
+        if is_new_second:
+            np.copyto(known, origin)
 
     def take_outputs(self) -> list[Output]:
         """All that was to be answered."""

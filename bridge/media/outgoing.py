@@ -31,7 +31,7 @@ class Outgoing:
         start = int(legs.sent_to[track.row])
         if end <= start:
             return
-        origin = float(legs.lanes.origin[track.row])
+        origin = float(legs.origin[track.row])
         for first, last, shift in track.runs(start, end):
             audio = Audio(track.row, track.read(first, last), origin + first / POSITION_HZ + shift)
             legs.outputs.append(audio)

@@ -44,6 +44,16 @@ class Stirring:
 
 
 @dataclass(frozen=True, slots=True)
+class Retimed:
+    """A packet has met less delay than any before: whatever outputs before this one told as captured at `since`
+    (monotonic) or later was captured `by` seconds earlier."""
+
+    row: int
+    by: float
+    since: float
+
+
+@dataclass(frozen=True, slots=True)
 class TelephoneEvent:
     """RFC 4733 payload as received; the same event comes several times with the same timestamp."""
 
@@ -62,7 +72,7 @@ class Failure:
     error: Exception
 
 
-Output = Audio | Gate | Speaking | Stirring | TelephoneEvent | Failure
+Output = Audio | Gate | Speaking | Stirring | Retimed | TelephoneEvent | Failure
 
 
 @dataclass(frozen=True, slots=True)

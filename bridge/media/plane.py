@@ -85,6 +85,7 @@ class Plane:
         yet. Its books stay until `free_leg`."""
         track = self._legs.track(row)
         self.incoming.flush(track)
+        self._legs.learn_clocks()
         self._hear_out(row, now)
         if track.is_open:
             self._outgoing.send(track, int(self.lanes.position[row]))
@@ -137,14 +138,16 @@ class Plane:
     def ready(self) -> list[Output]:
         """Chunks that have just become whole and need not wait for the ears. Between the passes of `push` and `tick`:
         hearing takes milliseconds, and audio that is to be sent anyhow should not be late by them."""
+        self._legs.learn_clocks()
         self._outgoing.send_chunks()
         return self._legs.take_outputs()
 
     def tick(self, now: float) -> list[Output]:
         """Everything that is due. Call it every `tick_ms`, after the passes of `push`."""
         self._now = now
-        self.lanes.advance(now)
+        is_new_second = self.lanes.advance(now)
         self.incoming.release(now)
+        self._legs.learn_clocks(is_new_second=is_new_second)
         self._settling.tick(now)
         self._note_absence(now)
         self._listen(now)

@@ -101,6 +101,11 @@ class Track:
         while len(self._marks) > 1 and self._marks[1][0] <= position - HISTORY:
             del self._marks[0]
 
+    @property
+    def leapt_at(self) -> int:
+        """Position at which the clock was last tied anew, or found to have gone on unheard; 0: never."""
+        return self._marks[-1][0]
+
     def shift_at(self, position: int) -> float:
         """Seconds between position and capture clock there."""
         return next((shift for start, shift in reversed(self._marks) if start <= position), self._marks[0][1])

@@ -77,15 +77,16 @@ class Lanes:
         self.origin[row] = np.nan
         self.floor[row] = np.inf
 
-    def advance(self, now: float) -> None:
-        """Once per tick: starts a new bucket of the sliding minimum each second."""
+    def advance(self, now: float) -> bool:
+        """Once per tick: starts a new bucket of the sliding minimum each second. True: it did."""
         if now < self._bucket_end:
-            return
+            return False
         self._bucket_end = now + 1.0
         self._bucket = (self._bucket + 1) % FLOOR_BUCKETS
         self.floor[:, self._bucket] = np.inf
         least = self.floor.min(axis=1)
         self.origin = np.where(np.isfinite(least), least, self.origin)
+        return True
 
     def note_offsets(self, rows: Rows, offsets: NDArray[np.float64]) -> None:
         """Arrival statistics of one packet for each of these distinct rows."""

@@ -31,6 +31,12 @@ class Marks:
         self._marks.append(Mark(position, through))
         return True
 
+    def retime(self, by: float, since: float) -> None:
+        """See `Tape.retime`."""
+        for mark in self._marks:
+            if mark.through >= since:
+                mark.through -= by
+
     def positions(self) -> Iterator[int]:
         return (mark.position for mark in self._marks)
 

@@ -116,6 +116,10 @@ class Run:
     def _stream_s(self) -> float:
         return self._tape.seconds(self._streamed)
 
+    def retime(self, by: float, since: float) -> None:
+        """See `Tape.retime`."""
+        self._timeline.retime(by, since)
+
     def mark(self, position: int) -> None:
         """A flush is wanted once everything before `position` is sent."""
         self._marks.append(position)

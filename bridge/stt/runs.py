@@ -125,6 +125,14 @@ class Runs:
             self.advance(now)
         return True
 
+    def retime(self, by: float, since: float) -> None:
+        """See `Tape.retime`. Words that are not told yet are told by the new times."""
+        self.tape.retime(by, since)
+        self.marks.retime(by, since)
+        self._utterances.retime(by, since)
+        for run in self._runs.values():
+            run.retime(by, since)
+
     def close_end(self, now: float) -> None:
         """No more audio comes: what is open-ended ends where the tape does."""
         end = self.tape.end

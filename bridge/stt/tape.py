@@ -72,6 +72,10 @@ class Tape:
         if unused > 0:
             del self._cuts[:unused], self._times[:unused]
 
+    def retime(self, by: float, since: float) -> None:
+        """What was to have been captured at `since` (call time) or later was captured `by` seconds earlier."""
+        self._times = [time - by if time >= since else time for time in self._times]
+
     def call_time(self, position: int) -> float:
         """Call time of a position that is held; of `end`, the end of the last chunk."""
         piece = max(bisect_right(self._cuts, position) - 1, 0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 SMALL_CUT = 0.5
 """s; a word may really last across a cut as small as this (drift, a lost packet or two). Across a longer one it
@@ -35,6 +35,12 @@ class Timeline:
     def add(self, piece: Piece) -> None:
         self._pieces.append(piece)
         self._starts.append(piece.stream)
+
+    def retime(self, by: float, since: float) -> None:
+        """See `Tape.retime`."""
+        self._pieces = [
+            replace(piece, call=piece.call - by) if piece.call >= since else piece for piece in self._pieces
+        ]
 
     @property
     def last(self) -> Piece | None:

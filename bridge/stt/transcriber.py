@@ -77,6 +77,11 @@ class Transcriber:
             self.is_touched = True
             self.is_due_sooner |= runs.current is None or runs.current.has_backlog
 
+    def retime(self, by: float, since: float) -> None:
+        """All audio whose call time was to be `since` or later was captured `by` seconds earlier. What is told from
+        now on is told by that; what was told stays."""
+        self._runs.retime(by, since)
+
     def finalize(self, now: float) -> None:
         """The gate closed and everything was given: flush. Answered by `Finalized`; at once where all is settled."""
         tape = self._runs.tape

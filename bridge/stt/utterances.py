@@ -41,6 +41,12 @@ class Utterances:
             self._ends.append(word.end)
         self.finals += 1
 
+    def retime(self, by: float, since: float) -> None:
+        """See `Tape.retime`: a replay tells by the new times what was published by the old ones."""
+        is_late = [start >= since for start in self._starts]
+        self._starts = [time - by * late for time, late in zip(self._starts, is_late, strict=True)]
+        self._ends = [time - by * late for time, late in zip(self._ends, is_late, strict=True)]
+
     def settled(self, call_time: float) -> None:
         """No session will hear again what was said before."""
         done = next((n for n, end in enumerate(self._ends) if end >= call_time - MARGIN), len(self._ends))

@@ -80,6 +80,7 @@ SCENARIOS: dict[str, Scenario] = {
     "in g722": plain(TWO, codec="G722"),
     "in opus": plain(TWO, codec="OPUS"),
     "in packets of 40 ms": plain(TWO, ptime_ms=40),
+    "with a delay that shrinks at first": plain(TWO, faults=Faults(late_start=(0.4, 2.0))),
     "with loss, jitter and reordering": plain(TWO, faults=Faults(seed=4, loss=0.05, jitter_ms=30, reorder=0.02)),
     "with duplicates": plain(TWO, faults=Faults(seed=2, duplicate=0.3)),
     "with another ssrc": plain(TWO, faults=Faults(ssrc_changes=(4.0,))),

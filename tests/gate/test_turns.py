@@ -53,6 +53,24 @@ def test_a_turn_waits_for_its_final_only_so_long_and_a_later_final_has_a_turn_of
     assert [(turn.turn, turn.text) for turn in subject.take_events()] == [(second, "morning")]
 
 
+def test_a_turn_that_was_told_too_late_ends_by_the_better_time() -> None:
+    subject = turns()
+    subject.begins(1.3, 1.4)
+    subject.speech(1.3, 3.3, 3.65)
+    subject.retime(0.3, -math.inf, 3.66)
+    name = subject.final("good morning", 1.1, 2.9, 3.7)
+    subject.finalized(3.0, 3.7)
+    assert subject.deadline() == pytest.approx(3.8)
+    assert told(subject, 3.8) == [TurnEnded(name, "good morning", 1.1, 2.9, "silence", 700)]
+
+
+def test_a_turn_of_before_a_clock_leapt_stays_where_it_was() -> None:
+    subject = turns()
+    subject.speech(1.0, 3.0, 3.65)
+    subject.retime(0.3, 3.5, 3.66)
+    assert subject.deadline() == pytest.approx(6.8)
+
+
 def test_a_hesitation_does_not_split_a_turn_though_it_was_finalized() -> None:
     subject = turns()
     subject.begins(1.0, 1.1)

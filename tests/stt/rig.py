@@ -134,11 +134,15 @@ class Rig:
         if is_open:
             samples = round(TICK * RATE)
             self.handed += samples
-            self.leg.send_audio(self.audio(start, samples), start, self.now)
+            self.leg.send_audio(self.audio(start, samples), self.told_time(start), self.now)
         elif self._is_gate_open:
             self.leg.finalize(self.now)
         self._is_gate_open = is_open
         self.pump()
+
+    def told_time(self, start: float) -> float:
+        """What the leg is told of when the audio of `start` was captured."""
+        return start
 
     def skip(self, seconds: float) -> None:
         """Time goes by with the gate closed, without ticking."""
