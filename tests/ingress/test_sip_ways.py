@@ -12,35 +12,23 @@ import pytest
 
 from bridge.ingress.sip import SipIngress
 from tests.net.test_sip_transports import make_certificate
+from tests.sip.network import request, tag_of
 
 from .sip_fakes import FakeHost, settings
 from .test_sip import make_sip_ingress
 
-SDP = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio 4000 RTP/AVP 0\r\n"
+SDP = b"v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio 4000 RTP/AVP 0\r\n"
 
 
 def message(method: str, via: str, contact: str, *, tag: str = "") -> bytes:
-    body = SDP if method == "INVITE" else ""
-    lines = [
-        f"{method} sip:q@127.0.0.1 SIP/2.0",
-        f"Via: SIP/2.0/{via};branch=z9hG4bK{method};rport",
-        "From: <sip:sbc@127.0.0.1>;tag=far",
-        "To: <sip:q@127.0.0.1>" + (f";tag={tag}" if tag else ""),
-        "Call-ID: ways",
-        f"CSeq: 1 {method}",
-        f"Contact: <{contact}>",
-        *(["Content-Type: application/sdp"] if body else []),
-        f"Content-Length: {len(body)}",
-    ]
-    return ("\r\n".join(lines) + "\r\n\r\n" + body).encode()
+    return request(
+        method, via=f"{via};rport", peer="sip:sbc@127.0.0.1", uri="sip:q@127.0.0.1", contact=contact, call_id="ways",
+        tag=tag, body=SDP if method == "INVITE" else b"",
+    )  # fmt: skip
 
 
-def tag_of(answer: bytes) -> str:
-    return answer.decode().partition("\r\nTo: ")[2].partition("\r\n")[0].partition("tag=")[2]
-
-
-def answered(request: bytes) -> bytes:
-    lines = request.decode().split("\r\n")
+def answered(data: bytes) -> bytes:
+    lines = data.decode().split("\r\n")
     kept = [line for line in lines if line.startswith(("Via", "From", "To", "Call-ID", "CSeq"))]
     return "\r\n".join(["SIP/2.0 200 OK", *kept, "Content-Length: 0", "", ""]).encode()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import count
 
 from bridge.sip.endpoint import Endpoint, Identity, serve_all
@@ -16,6 +16,32 @@ SDP = b"v=0\r\no=- 1 1 IN IP4 192.0.2.1\r\ns=-\r\nc=IN IP4 192.0.2.1\r\nt=0 0\r\
 def tokens(prefix: str) -> Callable[[], str]:
     numbers = count(1)
     return lambda: f"{prefix}{next(numbers)}"
+
+
+def request(
+    method: str, *, via: str, peer: str, uri: str, contact: str, call_id: str, tag: str = "", cseq: int = 1,
+    headers: Sequence[str] = (), body: bytes = b"",
+) -> bytes:  # fmt: skip
+    """A request of a peer, by hand; within a dialog with the `tag` that we gave. `via`: transport, address, parameters;
+    `peer` and `uri`: who speaks to whom."""
+    lines = [
+        f"{method} {uri} SIP/2.0",
+        f"Via: SIP/2.0/{via};branch=z9hG4bK{method}{cseq}",
+        f"From: <{peer}>;tag=far",
+        f"To: <{uri}>" + (f";tag={tag}" if tag else ""),
+        f"Call-ID: {call_id}",
+        f"CSeq: {cseq} {method}",
+        f"Contact: <{contact}>",
+        *headers,
+        *(["Content-Type: application/sdp"] if body else []),
+        f"Content-Length: {len(body)}",
+    ]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+
+
+def tag_of(answer: bytes) -> str:
+    """That we gave the dialog."""
+    return answer.decode().partition("\r\nTo: ")[2].partition("\r\n")[0].partition("tag=")[2]
 
 
 class Tally:

@@ -9,7 +9,7 @@ import pytest
 from bridge.sip.endpoint import Endpoint, Identity
 from bridge.sip.events import Body, Ended, Event, Flow, IncomingCall, Outgoing
 from bridge.sip.transaction import DETOUR_AFTER, GIVE_UP
-from tests.sip.network import SDP, tokens
+from tests.sip.network import SDP, request, tag_of, tokens
 
 LOCAL = {"udp": ("192.0.2.2", 5060), "tcp": ("192.0.2.2", 5070), "tls": ("192.0.2.2", 5061)}
 
@@ -33,27 +33,18 @@ class Call:
         (incoming,) = [event for event in self.take() if isinstance(event, IncomingCall)]
         self.dialog = incoming.dialog
         self.endpoint.accept(self.dialog, Body(SDP), self.now)
-        answer = self.endpoint.take_outgoing()[-1].data.decode()
-        self.tag = answer.partition("To: ")[2].partition("\r\n")[0].partition("tag=")[2]
+        self.tag = tag_of(self.endpoint.take_outgoing()[-1].data)
         self.say("ACK", 1, self.tag)
         self.take()
 
     def say(self, method: str, cseq: int, tag: str, *, flow: Flow | None = None) -> None:
-        body = SDP if method == "INVITE" else b""
-        lines = [
-            f"{method} sip:x@192.0.2.2 SIP/2.0",
-            f"Via: SIP/2.0/{self.came_by.upper()} 192.0.2.1:5060;branch=z9hG4bK{method}{cseq}",
-            "From: <sip:sbc@192.0.2.1>;tag=far",
-            "To: <sip:x@192.0.2.2>" + (f";tag={tag}" if tag else ""),
-            "Call-ID: c",
-            f"CSeq: {cseq} {method}",
-            f"Contact: <{self.contact}>",
-            "Allow: INVITE, ACK, BYE, UPDATE",
-            *([f"Record-Route: {self.routes}"] if self.routes else []),
-            *(["Content-Type: application/sdp"] if body else []),
-            f"Content-Length: {len(body)}",
-        ]
-        self.endpoint.receive("\r\n".join(lines).encode() + b"\r\n\r\n" + body, flow or self.flow, self.now)
+        headers = ["Allow: INVITE, ACK, BYE, UPDATE", *([f"Record-Route: {self.routes}"] if self.routes else [])]
+        data = request(
+            method, via=f"{self.came_by.upper()} 192.0.2.1:5060", peer="sip:sbc@192.0.2.1", uri="sip:x@192.0.2.2",
+            contact=self.contact, call_id="c", tag=tag, cseq=cseq, headers=headers,
+            body=SDP if method == "INVITE" else b"",
+        )  # fmt: skip
+        self.endpoint.receive(data, flow or self.flow, self.now)
 
     def take(self) -> list[Event]:
         taken = self.endpoint.take_events()
