@@ -231,9 +231,9 @@ class Call:
     def is_ending(self) -> bool:
         return self._ended_at is not None
 
-    def ledgers(self, now: float) -> dict[str, dict[str, Any]]:
-        """The books of every leg that was received, so far."""
-        return {leg.id: leg.ledger(now) for leg in self._legs if leg.row >= 0}
+    def ledgers(self, now: float, *, is_last: bool = False) -> dict[str, dict[str, Any]]:
+        """The books of every leg that was received, so far. `is_last`: should the process die now."""
+        return {leg.id: leg.ledger(now, is_last=is_last) for leg in self._legs if leg.row >= 0}
 
     def hang_up(self, reason: str, now: float) -> None:
         """Ends it from our side: api, drain or timeout."""

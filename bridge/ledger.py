@@ -22,7 +22,7 @@ def ledger(role: str, books: Books, spent: SttLedger, *, lasted_s: float, is_ove
         "replayed_s": _s(spent.replayed_s),
         "padded_s": _s(spent.padded_s),
         "concealed_s": _s(books.concealed_s),
-        "lost_s": _s(spent.lost_s),
+        "lost_s": _s(spent.lost_s + undecided_s),
         "unsent_s": _s(spent.unsent_s + undecided_s),
         "withheld_s": {cause: _s(seconds) for cause, seconds in books.withheld_s.items()},
         "absent_s": _s(max(lasted_s - books.received_s, 0.0)),

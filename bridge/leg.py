@@ -380,11 +380,13 @@ class Leg:
         state, settings = self._gate_state, asdict(self._gate)
         return {**self.describe(), "gate": state, "gate_settings": settings, "ledger": self.ledger(now)}
 
-    def ledger(self, now: float) -> dict[str, Any]:
-        """The leg's books as the contract defines them; seconds."""
+    def ledger(self, now: float, *, is_last: bool = False) -> dict[str, Any]:
+        """The leg's books as the contract defines them; seconds. `is_last`: should the process die now."""
         if self._row < 0:
             return events.untold_ledger(self.role)
         books = self._books or self._now_books()
         lasted_s = (self._closed_at if self._closed_at is not None else now) - self._started_at
         spent = self._stt.transcriber.ledger(now)
+        if is_last:
+            spent = replace(spent, lost_s=spent.lost_s + spent.unsettled_s)
         return ledger(self.role, books, spent, lasted_s=lasted_s, is_over=self._books is not None)

@@ -224,7 +224,7 @@ class Service:
         asked for, because all at once they would hold up the tick; calls may come and go meanwhile."""
         for call in list(self._calls.values()):
             if call.is_answered and call.id in self._calls:
-                yield call.id, call.ledgers(self._wiring.now())
+                yield call.id, call.ledgers(self._wiring.now(), is_last=True)
 
     @property
     def running(self) -> int:

@@ -146,6 +146,22 @@ def spoken_to(house: House) -> Line:
     return line
 
 
+def test_books_for_the_case_that_the_process_dies_count_as_lost_what_is_not_final_yet(house: House) -> None:
+    call = house.service.open_call(CallOffer("webrtc", (LegOffer(role="caller"),)), Phone(), house.now)
+    call.answered(house.now)
+    house.service.adjust(call.id, "leg1", {"mode": "off"})
+    noise = np.random.default_rng(1).normal(0, 3000, RATE).astype(np.int16)
+    for n in range(50):
+        call.legs[0].push_pcm(noise[n * 320 : (n + 1) * 320], start=house.now, now=house.now)
+        house.run(TICK)
+        if n == 10:
+            house.lines[0].transcriber.opened(house.lines[0].sessions[0], house.now)
+    (_, last), *_ = house.service.ledgers()
+    assert last["leg1"]["sent_s"] > 0.8
+    assert last["leg1"]["lost_s"] == pytest.approx(1.0, abs=0.002)
+    assert call.ledgers(house.now)["leg1"]["lost_s"] < 0.2, "while it runs nothing of that is lost"
+
+
 def test_words_that_a_provider_gives_22_seconds_after_the_hang_up_stand_before_call_ended(house: House) -> None:
     line = spoken_to(house)
     house.run(16.0)  # 15 s without an end of the stream: another session gets the tail

@@ -15,6 +15,8 @@ class SttLedger:
     padded_s: float = 0.0
     lost_s: float = 0.0
     unsent_s: float = 0.0
+    unsettled_s: float = 0.0
+    "Neither lost nor final yet: it would be lost should the process die now."
     connected_s: float = 0.0
     keepalives: int = 0
     sessions: int = 0

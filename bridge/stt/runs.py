@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bridge.model import AudioFormat
 from bridge.stt.events import Abort, Close, Command, Connect, Lost, Probe, Restored, SttEvent, Transmit
@@ -104,7 +104,10 @@ class Runs:
         account = copy.copy(self._account)
         for run in self._runs.values():
             run.count(account, now)
-        return account.ledger(self.tape.end, self._utterances.finals)
+        ledger = account.ledger(self.tape.end, self._utterances.finals)
+        account.lose(self.settled_to(), self.tape.end)
+        at_worst = account.ledger(self.tape.end, self._utterances.finals)
+        return replace(ledger, unsettled_s=at_worst.lost_s - ledger.lost_s)
 
     # What is asked
 
