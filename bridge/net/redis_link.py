@@ -22,6 +22,7 @@ from redis.asyncio.connection import parse_url
 from redis.crc import key_slot
 from redis.exceptions import (
     ClusterError,
+    MovedError,
     OutOfMemoryError,
     ReadOnlyError,
     RedisClusterException,
@@ -300,4 +301,6 @@ def _reason(error: BaseException) -> str:
     """Short, and without the URL: it may hold a password."""
     if isinstance(error, TimeoutError) and not str(error):
         return "no answer in time"
+    if isinstance(error, MovedError):
+        return "this Redis is a node of a cluster: name it as redis+cluster://"
     return f"{type(error).__name__}: {error}" if isinstance(error, RedisError) else str(error)

@@ -272,6 +272,9 @@ async def test_on_a_cluster_keys_are_tagged_and_each_partition_finds_its_node() 
         async with sink_to(servers[0], url=url, partitions=1) as sink:
             await sink.write(0, [part("one", 1, 1)])
             assert sink.keys.call("one") == "{callbridge:0}:call:one"
+        async with sink_to(servers[0], url=f"redis://127.0.0.1:{servers[0].port}") as sink:
+            with pytest.raises(SinkError, match=r"redis\+cluster://"):
+                await sink.positions(0, [f"c{n}" for n in range(24)])
 
 
 WRITER = "~callbridge:* +@connection +evalsha +script|load +xadd +xrevrange +xrange +xinfo +xlen +xtrim +xpending "
