@@ -21,6 +21,7 @@ import redis.asyncio as aredis
 from redis.asyncio.connection import parse_url
 from redis.crc import key_slot
 from redis.exceptions import (
+    ClusterCrossSlotError,
     ClusterError,
     MovedError,
     OutOfMemoryError,
@@ -301,6 +302,6 @@ def _reason(error: BaseException) -> str:
     """Short, and without the URL: it may hold a password."""
     if isinstance(error, TimeoutError) and not str(error):
         return "no answer in time"
-    if isinstance(error, MovedError):
+    if isinstance(error, MovedError | ClusterCrossSlotError):
         return "this Redis is a node of a cluster: name it as redis+cluster://"
     return f"{type(error).__name__}: {error}" if isinstance(error, RedisError) else str(error)
