@@ -55,10 +55,14 @@ TAIL_MS = 250  # silence behind the last word that is sent at once; the hangover
 FADE_MS = 500  # a word fades, or rings in its room, for as long before its silence counts for the turn
 FADE_BELOW_DB = 6.0  # and is quieter than the voice meanwhile, ...
 FADE_DEPTH_DB = 40.0  # ... but not by more than this
-VOICE_TRAIL_MS = 50  # a frame's end is half a frame late on average, and the probability trails the voice a little
+VOICE_TRAIL_MS = 60  # a frame's end is half a frame late on average, and the probability trails the voice a little
 
 # Stirring: a word is sure one or two tenths of a second after it has begun, and its turn must not be told meanwhile
 STIR = 0.05  # probability of speech: silence and line noise stay below, breath and the first sound of a word do not
+STIR_DEPTH_DB = (
+    20.0  # below the voice's loud frames, and RISE_DB above the floor: a shout, a laugh that is no speech to
+)
+# the network for most of a second
 STIR_BEFORE_MS = (
     300  # before the silence is as long as gate.turn_end_ms: earlier ones would be over by then (STIRS_FOR)
 )

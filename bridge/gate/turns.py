@@ -25,7 +25,7 @@ ENDING: dict[Cause, Reason] = {
 SLACK = 0.25  # s; a provider's word times and our speech bounds differ by less (its frames, our hangover)
 YIELDING = 1.0  # s; who stops so soon after the other began was interrupted, and did not merely pause
 STIRS_FOR = 0.15  # s that a stir is good for: the next frames tell whether it was a word
-STIRS_MOST = 0.4  # s that a turn is held up by what stirs and never becomes a word
+STIRS_MOST = 0.6  # s that a turn is held up by what stirs and never becomes a word
 
 
 @dataclass(frozen=True, slots=True)

@@ -122,10 +122,10 @@ class Voices:
         begins = self._evidence.believes(heard, talks) & ~(speaking | deaf)
         voiced = begins | (speaking & (speech > f32.SPEECH_KEEP))
         speech_end = self.speech_end[rows]
-        self._note_stirs(rows, ~voiced & (speech > f32.STIR), positions - speech_end)
+        self._note_level(rows, level, talks, begins)
+        self._note_stirs(heard, voiced, positions - speech_end)
         np.putmask(speech_end, voiced, positions)
         self.speech_end[rows] = speech_end
-        self._note_level(rows, level, talks, begins)
         silence = positions - speech_end
         self._follow_tail(heard, voiced, silence, positions)
         pauses = (speaking & ~voiced).nonzero()[0]
@@ -141,11 +141,18 @@ class Voices:
             self.stop(int(row))
         return opens_at
 
-    def _note_stirs(self, rows: Rows, stirs: Flags, silence: Positions) -> None:
-        """`silence`: samples since speech was last heard, this frame left out."""
-        if np.count_nonzero(stirs):
-            overdue = silence - self._turn_end[rows]
-            self._stirs += rows[stirs & (overdue > STIRS_FROM) & (overdue < STIRS_TO)].tolist()
+    def _note_stirs(self, heard: Heard, voiced: Flags, silence: Positions) -> None:
+        """What may be a word's beginning about when a turn is due: a little like speech, or as loud as the voice was.
+        `silence`: samples since speech was last heard, this frame left out."""
+        overdue = silence - self._turn_end[heard.rows]
+        pick = ((overdue > STIRS_FROM) & (overdue < STIRS_TO) & ~voiced).nonzero()[0]
+        if not pick.size:
+            return
+        row, level = heard.rows[pick], heard.level_dbfs[pick]
+        stirs = (level > self._loudness[row] - f32.STIR_DEPTH_DB) & (level > self._floor[row] + f32.RISE_DB)
+        stirs &= ~(heard.music[pick] | heard.tone[pick])
+        stirs |= heard.speech[pick] > f32.STIR
+        self._stirs += row[stirs].tolist()
 
     def _note_level(self, rows: Rows, level: Floats, talks: Flags, begins: Flags) -> None:
         """Of the line's floor and of this voice."""
@@ -171,7 +178,7 @@ class Voices:
             row, level = rows[pick], heard.level_dbfs[pick]
             loudness, floor = self._loudness[row], self._floor[row] + f32.TAIL_ABOVE_FLOOR_DB
             is_tail = (level > loudness - f32.FADE_DEPTH_DB) & (level < loudness - f32.FADE_BELOW_DB)
-            is_tail &= (level > floor) & self._is_audible(heard, pick)
+            is_tail &= level > floor
             tail[pick[is_tail]] = positions[pick[is_tail]]
         self._tail[rows] = tail
 

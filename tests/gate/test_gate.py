@@ -338,7 +338,7 @@ def test_a_word_that_fades_for_a_while_ends_for_its_turn_when_it_has_faded() -> 
         line.hear(0.064, dbfs=dbfs)
     faded = line.position
     line.hear(1, dbfs=-65)
-    assert line.gates.take_voices()[-1] == Voice(1, False, faded - 50 * 8)
+    assert line.gates.take_voices()[-1] == Voice(1, False, faded - 60 * 8)
 
 
 def test_a_word_that_fades_into_its_room_for_half_a_second_ends_for_its_turn_when_it_has_faded() -> None:
@@ -349,7 +349,7 @@ def test_a_word_that_fades_into_its_room_for_half_a_second_ends_for_its_turn_whe
         line.hear(0.032, dbfs=-22 - 1.8 * n)
     faded = line.position
     line.hear(1, dbfs=-75)
-    assert line.gates.take_voices()[-1] == Voice(1, False, faded - 50 * 8)
+    assert line.gates.take_voices()[-1] == Voice(1, False, faded - 60 * 8)
 
 
 def test_what_may_be_speech_soon_after_speech_is_told_as_a_stir_in_every_mode() -> None:
@@ -363,6 +363,31 @@ def test_what_may_be_speech_soon_after_speech_is_told_as_a_stir_in_every_mode() 
         line.hear(0.064, p=0.2)
         assert line.gates.take_stirs() == [1, 1]
         assert line.gates.take_stirs() == []
+
+
+@pytest.mark.parametrize(
+    ("dbfs", "is_music", "n_stirs"), [(-25, False, 2), (-45, False, 0), (-25, True, 0)], ids=["loud", "faint", "music"]
+)
+def test_what_is_nearly_as_loud_as_the_voice_was_stirs_though_it_is_no_speech(
+    dbfs: float, is_music: bool, n_stirs: int
+) -> None:
+    line = Line(SPEECH)
+    line.hear(1, dbfs=-65)
+    line.hear(1, p=0.9, dbfs=-20)
+    line.gates.take_stirs()
+    line.hear(0.7, dbfs=-65)
+    line.hear(0.064, dbfs=dbfs, music=is_music)
+    assert line.gates.take_stirs() == [1] * n_stirs
+
+
+def test_a_room_that_rings_below_what_is_a_pause_elsewhere_is_still_the_word_on_a_quiet_line() -> None:
+    line = Line(SPEECH)
+    line.hear(1, dbfs=-75)
+    line.hear(1, p=0.9, dbfs=-20)
+    line.hear(0.3, dbfs=-53)
+    faded = line.position
+    line.hear(1, dbfs=-75)
+    assert line.gates.take_voices()[-1] == Voice(1, False, faded - 60 * 8)
 
 
 def test_speech_itself_is_no_stir_nor_is_anything_long_after_it() -> None:
@@ -385,7 +410,7 @@ def test_voices_are_told_in_every_mode_for_turns() -> None:
         line.speak()
         end = line.position
         line.hear(1)
-        assert line.gates.take_voices() == [Voice(1, True, start), Voice(1, False, end - 50 * 8)]
+        assert line.gates.take_voices() == [Voice(1, True, start), Voice(1, False, end - 60 * 8)]
         assert line.gates.take_voices() == []
 
 
