@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
@@ -69,15 +70,27 @@ def _table(settings: Any) -> dict[str, Any]:
 def _matches(route: RouteSettings, offer: CallOffer) -> bool:
     """Shell-style patterns; an empty one matches all. `header` maps names to patterns; `aor` any participant's."""
     match = route.match
-    for key, value in (("from", offer.from_), ("to", offer.to), ("source", offer.source)):
+    for key, value in (("from", offer.from_), ("to", offer.to)):
         pattern = match.get(key)
         if pattern and not _number_fits(value, pattern):
             return False
+    if match.get("source") and not _source_fits(offer.source, match["source"]):
+        return False
     for name, pattern in (match.get("header") or {}).items():
         if not fnmatchcase(offer.headers.get(name.lower(), ""), pattern):
             return False
     aor = match.get("aor")
     return not aor or any(_number_fits(each, aor) for each in offer.aors)
+
+
+def _source_fits(source: str, pattern: str) -> bool:
+    """An address against `10.1.*`, or against a network as in `sip.allow`, `10.1.0.0/16`."""
+    if "/" not in pattern:
+        return fnmatchcase(source, pattern)
+    try:
+        return ipaddress.ip_address(source) in ipaddress.ip_network(pattern, strict=False)
+    except ValueError:
+        return False
 
 
 def _number_fits(value: str, pattern: str) -> bool:

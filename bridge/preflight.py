@@ -20,6 +20,7 @@ from bridge.plans import unknown_codecs
 from bridge.publish.redact import Redactor
 from bridge.sinks.redis_streams import RedisStreams
 from bridge.transcription import check_routes, check_stt, provider_settings
+from bridge.web.server import http_tls
 from bridge.web.server import parse_listen as parse_http_listen
 
 REDIS_TIMEOUT = 4.0  # s; more than one connection may take
@@ -53,7 +54,7 @@ def check_settings(tables: dict[str, object], problems: list[str]) -> Settings:
     problems += [f"{name}: no such file" for name in missing]
     checks: list[Callable[[], object]] = [lambda: networks(settings.sip.allow)]
     if not missing:
-        checks.append(lambda: server_tls(settings))
+        checks += [lambda: server_tls(settings), lambda: http_tls(settings.http)]
     for check in checks:
         try:
             check()

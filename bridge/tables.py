@@ -3,7 +3,10 @@ where, the dataclass's annotations say. Environment variables bring text for eve
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import json
+import tomllib
 import types
 import typing
 from collections.abc import Callable, Mapping
@@ -26,11 +29,14 @@ def from_table(kind: type[T], table: Mapping[str, Any], path: str, problems: lis
             problems.append(f"{where}: no such setting")
             continue
         try:
-            values[key] = _convert(hints[key], value, where, problems, check)
+            converted = _convert(hints[key], value, where, problems, check)
         except (TypeError, ValueError) as error:
             problems.append(f"{where}: {error}")
             continue
-        check(where, values[key], problems)
+        n_before = len(problems)
+        check(where, converted, problems)
+        if len(problems) == n_before:
+            values[key] = converted
     return kind(**values)
 
 
@@ -45,6 +51,8 @@ def _convert(hint: Any, value: Any, where: str, problems: list[str], check: Chec
     if origin is tuple:
         return _convert_list(typing.get_args(hint)[0], value, where, problems, check)
     if origin is dict:
+        if isinstance(value, str):
+            value = _written_out(value, dict)
         if not isinstance(value, Mapping):
             raise TypeError("must be a table")
         item = typing.get_args(hint)[1]
@@ -61,10 +69,24 @@ def _convert_entry(item: Any, value: Any, where: str, problems: list[str]) -> An
 
 def _convert_list(item: Any, value: Any, where: str, problems: list[str], check: Check) -> tuple[Any, ...]:
     if isinstance(value, str):
+        value = _written_out(value, list)
+    if isinstance(value, str):
         value = [part.strip() for part in value.split(",") if part.strip()]
     if not isinstance(value, (list, tuple)):
         raise TypeError("must be a list")
     return tuple(_convert(item, entry, f"{where}[{n}]", problems, check) for n, entry in enumerate(value))
+
+
+def _written_out(text: str, kind: type[Any]) -> Any:
+    """What `text` says in the file's notation (or in JSON, which differs for tables) where that is a `kind`, else the
+    text itself: `["udp:127.0.0.1:5060"]` in the environment is the same list as in the file."""
+    with contextlib.suppress(ValueError, RecursionError):
+        value = tomllib.loads(f"value = {text}")["value"]
+        return value if isinstance(value, kind) else text
+    with contextlib.suppress(ValueError, RecursionError):
+        value = json.loads(text)
+        return value if isinstance(value, kind) else text
+    return text
 
 
 def _convert_scalar(hint: Any, value: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import random
 from collections.abc import Callable
 from typing import Any
@@ -42,6 +43,7 @@ def check_routes(settings: Settings, problems: list[str]) -> None:
         unknown = route.match.keys() - {"from", "to", "source", "header", "aor"}
         problems += [f"route[{n}].match.{key}: no such setting" for key in unknown]
         problems += [f"route[{n}].match.{where}: must be text" for where in _not_text(route.match)]
+        problems += [f"route[{n}].match.source: {source} is no network" for source in _no_network(route.match)]
         if "chunk_ms" in route.stt:
             problems.append(f"route[{n}].stt.chunk_ms: is the same for all calls")
         plan = plan_settings(route, settings, problems, f"route[{n}]")
@@ -56,6 +58,17 @@ def _not_text(match: dict[str, Any]) -> list[str]:
         return ["header"]
     plain = [key for key, pattern in match.items() if key != "header" and not isinstance(pattern, str)]
     return plain + [f"header.{name}" for name, pattern in headers.items() if not isinstance(pattern, str)]
+
+
+def _no_network(match: dict[str, Any]) -> list[str]:
+    source = match.get("source")
+    if not isinstance(source, str) or "/" not in source:
+        return []
+    try:
+        ipaddress.ip_network(source, strict=False)
+    except ValueError:
+        return [source]
+    return []
 
 
 class LegTranscription:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -54,6 +55,15 @@ def test_all_that_is_wrong_with_a_command_is_told_at_once(command: str, problems
     for problem in problems:
         assert problem in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_serve_tells_a_wrong_log_level_beside_all_else_that_is_wrong(tmp_path: Path) -> None:
+    file = tmp_path / "c.toml"
+    file.write_text('[log]\nlevel = "loud"\n[gate]\nmode = "loud"\n')
+    done = callbridge("serve", "--config", str(file))
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert all(f"{where}: must be one of" in done.stderr for where in ("log.level", "gate.mode")), done.stderr
 
 
 def test_tail_says_which_redis_it_follows() -> None:

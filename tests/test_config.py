@@ -91,6 +91,7 @@ ROUTES: dict[str, Any] = {
             "gate": {"mode": "hold"},
         },
         {"match": {"aor": "bob@*"}, "stt": {"language": "fr"}},
+        {"match": {"source": "192.0.2.0/24"}, "stt": {"language": "de"}},
     ],
 }
 
@@ -108,6 +109,8 @@ ROUTES: dict[str, Any] = {
         (CallOffer("siprec", (), to="sip:1@h", aors=("sip:bob@biloxi.com",)), "en", "speech", {}),
         (CallOffer("siprec", (), to="sip:1@h", aors=("bob@biloxi.com",)), "fr", "speech", {}),
         (CallOffer("sip", ()), "en", "speech", {}),
+        (CallOffer("sip", (), source="192.0.2.7"), "de", "speech", {}),
+        (CallOffer("sip", (), source="192.0.3.7"), "en", "speech", {}),
     ],
 )
 def test_the_first_route_that_matches_changes_the_settings(
@@ -138,12 +141,46 @@ def test_the_first_route_that_matches_changes_the_settings(
         ("stt = 'deepgram'", "stt: must be a table"),
         ("[sip]\nallow = ['office']", "sip.allow: office is not an address or network"),
         ("[sip]\nclient_ca = 'nowhere.pem'", "sip.client_ca: no such file"),
+        ("[[route]]\nmatch = { source = '10.0.0.0/33' }", "route[0].match.source: 10.0.0.0/33 is no network"),
     ],
 )
 def test_what_would_only_fail_at_a_call_is_told_at_the_start(table: str, problem: str) -> None:
     problems: list[str] = []
     check_settings(tomllib.loads(table), problems)
     assert problem in problems
+
+
+def test_a_certificate_that_serve_could_not_load_is_told_by_the_check(tmp_path: Path) -> None:
+    certificate = tmp_path / "http.pem"
+    certificate.write_text("no certificate")
+    problems: list[str] = []
+    check_settings({"http": {"certificate": str(certificate)}}, problems)
+    assert any(problem.startswith("http.certificate: ") for problem in problems), problems
+
+
+def test_the_default_stands_in_for_a_value_out_of_range_so_that_all_problems_can_be_told() -> None:
+    problems: list[str] = []
+    settings = parse({"log": {"level": "loud"}, "gate": {"mode": "loud", "preroll_ms": -1}}, problems)
+    assert (settings.log, settings.gate) == (Settings().log, Settings().gate)
+    assert len(problems) == 3
+
+
+@pytest.mark.parametrize(
+    "written", ['["udp:127.0.0.1:5060", "tcp:127.0.0.1:5060"]', "udp:127.0.0.1:5060, tcp:127.0.0.1:5060"]
+)
+def test_a_list_in_the_environment_is_written_as_in_the_file_or_with_commas(written: str) -> None:
+    settings = load(environ={"CALLBRIDGE_SIP__LISTEN": written, "CALLBRIDGE_RTP__PORTS": "[4000, 4999]"})
+    assert settings.sip.listen == ("udp:127.0.0.1:5060", "tcp:127.0.0.1:5060")
+    assert settings.rtp.ports == (4000, 4999)
+
+
+@pytest.mark.parametrize("written", ['{ bob = "secret" }', '{"bob": "secret"}'])
+def test_a_table_in_the_environment_is_written_as_in_the_file_or_as_json(written: str) -> None:
+    assert load(environ={"CALLBRIDGE_SIP__USERS": written}).sip.users == {"bob": "secret"}
+
+
+def test_a_list_of_one_text_that_only_looks_like_the_files_notation_stays_text() -> None:
+    assert load(environ={"CALLBRIDGE_PRIVACY__REDACT": "[0-9]{4}"}).privacy.redact == ("[0-9]{4}",)
 
 
 async def test_an_address_for_media_that_is_not_ours_is_told_before_the_first_call() -> None:

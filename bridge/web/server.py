@@ -46,7 +46,8 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _tls(settings: HttpSettings) -> ssl.SSLContext | None:
+def http_tls(settings: HttpSettings) -> ssl.SSLContext | None:
+    """None without a certificate. Raises ConfigError for files that cannot be used."""
     if not settings.certificate:
         return None
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
@@ -101,7 +102,7 @@ class WebServer:
 
     async def open(self) -> None:
         """Binds and serves from then on. Raises ConfigError where the address cannot be had."""
-        context = _tls(self._settings)
+        context = http_tls(self._settings)
         runner = web.AppRunner(self._app, access_log=None, shutdown_timeout=CLOSING, handler_cancellation=True)
         await runner.setup()
         try:
