@@ -3,93 +3,31 @@
     python -m tests.bench.ears FOLDER [--json OUT] [--variants] [--no-cost]
 
 FOLDER: manifest.csv (file, class), labels.json and calls/*/labels.json as in the development set. Every clip and every
-leg of every call is one row of the same Ears and Gates that the media plane runs; look-back counts as sent.
+leg of every call is one row of the same Ears and Gates that the media plane runs; look-back counts as sent. Audio of
+any rate and number of channels is taken down to 8 kHz mono first; what has no labels or cannot be read is named.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import sys
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
 from numpy.typing import NDArray
 
 from bridge.config import GateSettings
 from bridge.gate.ears import FRAME
-from bridge.gate.gate import Change, Gates
+from bridge.gate.gate import Gates
 from bridge.gate.turns import Turns
 from bridge.gate.voices import Voice
 from bridge.model import Cause
 from tests.bench import ears_cost, ears_material
+from tests.bench.ears_folder import RATE, Item, Span, Unreadable, read_folder
 from tests.gate.keeping import KeepingEars
-
-RATE = 8000
-Sound = NDArray[np.int16]
-Span = tuple[float, float]
-
-
-@dataclass
-class Item:
-    """One row: a clip, or one leg of a call."""
-
-    name: str
-    kind: str  # its class in the manifest, or `call`
-    sound: Sound
-    speech: list[Span]
-    segments: list[dict[str, Any]] = field(default_factory=list)
-    turns: list[Span] = field(default_factory=list)
-    is_sung: bool = False
-    changes: list[tuple[float, Change]] = field(default_factory=list)  # when it was decided, and what
-    voices: list[tuple[float, Voice]] = field(default_factory=list)
-    stirs: list[float] = field(default_factory=list)  # when something was heard that might have been speech
-
-    @property
-    def seconds(self) -> float:
-        return len(self.sound) / RATE
-
-    def sent(self) -> NDArray[np.bool_]:
-        """Which hundredths of a second were given to the provider."""
-        mask = np.zeros(round(self.seconds * 100), np.bool_)
-        opened: int | None = None
-        for _, change in self.changes:
-            if change.is_open:
-                opened = change.position
-            elif opened is not None:
-                mask[opened // 80 : change.position // 80] = True
-                opened = None
-        if opened is not None:
-            mask[opened // 80 :] = True
-        return mask
-
-
-def load(path: Path) -> Sound:
-    with av.open(str(path)) as container:
-        return np.concatenate([frame.to_ndarray().ravel() for frame in container.decode(audio=0)]).astype(np.int16)
-
-
-def read_folder(folder: Path) -> list[Item]:
-    """The clips of the manifest and the legs of the calls."""
-    labels = json.loads((folder / "labels.json").read_text("utf-8"))
-    items = []
-    for row in csv.DictReader((folder / "manifest.csv").open(encoding="utf-8")):
-        if row["file"] in labels:
-            label = labels[row["file"]]
-            spans = [(a, b) for a, b in label.get("speech", [])]
-            items.append(Item(row["file"], row["class"], load(folder / row["file"]), spans,
-                              is_sung=bool(label.get("vocals"))))  # fmt: skip
-    for path in sorted(folder.glob("calls/*/labels.json")):
-        for role, leg in json.loads(path.read_text("utf-8"))["legs"].items():
-            spans = [(a, b) for a, b in leg["speech"]]
-            turns = [(e["speech"][0][0], e["speech"][-1][1]) for e in leg.get("events", []) if e.get("speech")]
-            items.append(Item(f"{path.parent.name}/{role}", "call", load(path.parent / leg["file"]), spans,
-                              leg["segments"], turns))  # fmt: skip
-    return items
 
 
 def listen(items: list[Item], settings: GateSettings) -> None:
@@ -334,7 +272,10 @@ def main() -> None:
     parser.add_argument("--no-cost", action="store_true", help="leave the cost out")
     arguments = parser.parse_args()
     settings = GateSettings()
-    items = read_folder(arguments.folder)
+    try:
+        items = read_folder(arguments.folder)
+    except Unreadable as exc:
+        parser.error(str(exc))
     result = score(items, settings)
     result["word_after_music"] = score_words(items, settings)
     if arguments.variants:

@@ -25,6 +25,8 @@ def measure(sounds: list[NDArray[np.int16]]) -> dict[str, float]:
     """The folder's own mix: leg n plays the concatenation of all items from a place of its own."""
     mix = np.concatenate(sounds)
     frames = mix[: len(mix) // FRAME * FRAME].reshape(-1, FRAME)
+    if not len(frames):
+        return {}
     return {str(batch): round(one_batch(frames, batch), 1) for batch in BATCHES}
 
 

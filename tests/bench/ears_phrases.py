@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tests.bench import ears_codecs
-from tests.bench.ears import Item, Sound, Span
+from tests.bench.ears_folder import Item, Sound, Span
 from tests.bench.ears_material import transcoded
 from tests.bench.ears_synth import RATE, Random, Wave, level
 

@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tests.bench import ears_codecs, ears_synth
-from tests.bench.ears import Item, Sound, Span, read_folder
+from tests.bench.ears_folder import Item, Sound, Span, read_folder
 from tests.bench.ears_phrases import AUDIO, Phrase, faster, on_a_line, pcm, read, recorded, shifted
 from tests.bench.ears_synth import RATE, Random, Wave, level, line_noise
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.bench import ears, ears_phrases, ears_remake, ears_synth
+from tests.bench import ears_folder, ears_phrases, ears_remake, ears_synth
 
 
 @pytest.mark.parametrize("name", ["ringback_us", "fax_cng", "dtmf"])
@@ -32,7 +32,7 @@ def test_what_is_made_can_be_scored(tmp_path: Path, is_queue: bool) -> None:
     labels = json.loads((tmp_path / "calls" / "call0" / "labels.json").read_text())
     (tmp_path / "labels.json").write_text("{}")
     (tmp_path / "manifest.csv").write_text("file,class\n")
-    items = ears.read_folder(tmp_path)
+    items = ears_folder.read_folder(tmp_path)
     assert {item.name for item in items} == {"call0/caller", "call0/agent"}
     assert sum(len(item.turns) for item in items) == sum(len(leg["events"]) for leg in labels["legs"].values()) > 10
     assert all(b <= item.seconds for item in items for _, b in item.speech)
