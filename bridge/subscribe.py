@@ -36,7 +36,7 @@ async def _wait_out(error: Exception, backoff: float) -> float:
     """Sleeps where time will help; answers how long to sleep the next time. Raises `error` where it will not."""
     if not is_passing(error):
         raise error
-    log.warning("redis_away", reason=type(error).__name__)
+    log.warning("redis away", reason=type(error).__name__)
     await asyncio.sleep(backoff)
     return min(2 * backoff, BACKOFF_MAX)
 
@@ -223,7 +223,7 @@ class Subscription:
                 )
                 await self._take(stream, entries, redelivered=True)
                 if gone and gone[0]:
-                    log.error("events_trimmed_unseen", n=len(gone[0]), reason="raise maxlen or name the group")
+                    log.error("events trimmed unseen", n=len(gone[0]), reason="raise maxlen or name the group")
 
     async def _take(self, stream: str, entries: list[Any], *, redelivered: bool) -> None:
         for entry, fields in entries:

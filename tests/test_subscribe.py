@@ -218,7 +218,7 @@ async def test_a_subscriber_outlives_a_cluster_of_which_no_node_is_there() -> No
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(0.5):
                     await reading
-    assert {line["event"] for line in logs} == {"redis_away"}
+    assert {line["event"] for line in logs} == {"redis away"}
 
 
 async def demote(client: redis.Redis, old: RedisServer, new: RedisServer) -> None:

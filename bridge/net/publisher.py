@@ -240,9 +240,9 @@ class Publisher:
             self._disk.append(entry)
         resumed, crashed = self._outbox.counts.resumed - before[0], self._outbox.counts.crashed_calls - before[1]
         if resumed:
-            log.warning("sink_had_lost_events", n=resumed)
+            log.warning("sink had lost events", n=resumed)
         if crashed:
-            log.warning("crashed_calls_ended", n=crashed)
+            log.warning("crashed calls ended", n=crashed)
 
     async def _send(self, partition: int) -> bool:
         takes = self._outbox.take(partition)
@@ -255,11 +255,11 @@ class Publisher:
         marks = self._outbox.wrote(partition, takes, receipt, now=clock.monotonic())
         self._disk.mark(marks)
         for call in receipt.refused.keys() - self._refused_calls:
-            log.error("sink_refused_call", call=call, reason=receipt.refused[call])
+            log.error("sink refused call", call=call, reason=receipt.refused[call])
             self._refused_calls.add(call)
         self._refused_calls -= receipt.held.keys()
         if receipt.gaps:
-            log.error("events_missing", n=receipt.gaps, reason="not held by anybody any more")
+            log.error("events missing", n=receipt.gaps, reason="not held by anybody any more")
         if receipt.refused and not receipt.held:  # nothing else is left to send
             raise SinkError(next(iter(receipt.refused.values())))
         for entry in self._outbox.release(clock.monotonic()):
@@ -281,7 +281,7 @@ class Publisher:
         try:
             return await self._disk.read(entry)
         except (OSError, ValueError, KeyError) as error:
-            log.error("spool_unreadable", call=call, reason=str(error), n=1)
+            log.error("spool unreadable", call=call, reason=str(error), n=1)
             self._outbox.lose(call, entry)
             return None
 
@@ -292,20 +292,20 @@ class Publisher:
             self._disk.mark(self._outbox.replicated(partition, clock.monotonic()))
         if health.held_up_by and health.held_up_by != before.held_up_by:
             log.warning(
-                "trim_held_up", state=health.held_up_by, n=health.length, reason="a named group has not seen it"
+                "trim held up", state=health.held_up_by, n=health.length, reason="a named group has not seen it"
             )
         if health.overrun > before.overrun:
-            log.error("trimmed_unseen", n=health.overrun - before.overrun, reason="maxlen_hard reached")
+            log.error("trimmed unseen", n=health.overrun - before.overrun, reason="maxlen_hard reached")
 
     def _sink_failed(self, partition: int, reason: str) -> None:
         if self._sink_errors[partition] != reason:
-            log.warning("sink_down", state=partition, reason=reason, n=self._outbox.pending)
+            log.warning("sink down", state=partition, reason=reason, n=self._outbox.pending)
         self._sink_errors[partition] = reason
         self._metrics.redis_errors.add(1, reason.partition(":")[0])
 
     def _sink_works(self, partition: int) -> None:
         if self._sink_errors[partition]:
-            log.info("sink_up", state=partition, n=self._outbox.pending)
+            log.info("sink up", state=partition, n=self._outbox.pending)
         self._sink_errors[partition] = ""
 
     # --- house ---
@@ -321,5 +321,5 @@ class Publisher:
     def _tell_refused(self) -> None:
         refused = self._outbox.counts.refused
         if refused > self._refused_told:
-            log.error("events_lost", n=refused - self._refused_told, reason="no room on disk nor in memory")
+            log.error("events lost", n=refused - self._refused_told, reason="no room on disk nor in memory")
         self._refused_told = refused

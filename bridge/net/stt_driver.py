@@ -128,7 +128,7 @@ class Link:
         self.is_open = True
         self.task = None
         self._driver.metrics.stt_connect.observe(monotonic() - self._dialled_at, self.provider)
-        self._driver.log.info("stt.opened", provider=self.provider, session=self._session, request_id=request_id)
+        self._driver.log.info("stt opened", provider=self.provider, session=self._session, request_id=request_id)
         self._driver.tell(lambda leg, now: leg.opened(self._session, now))
 
     def refused(self, refusal: Refusal) -> None:
@@ -136,7 +136,7 @@ class Link:
         for secret in self._secrets:
             reason = reason.replace(secret, "***")
         self._driver.log.warning(
-            "stt.refused", provider=self.provider, session=self._session, status=refusal.status, reason=reason,
+            "stt refused", provider=self.provider, session=self._session, status=refusal.status, reason=reason,
             request_id=refusal.request_id,
         )  # fmt: skip
         self._driver.forget(self._session)
@@ -146,7 +146,7 @@ class Link:
         self._driver.tell(lambda leg, now: leg.received(self._session, message, now))
 
     def closed(self, code: int, reason: str) -> None:
-        self._driver.log.info("stt.closed", provider=self.provider, session=self._session, code=code, reason=reason)
+        self._driver.log.info("stt closed", provider=self.provider, session=self._session, code=code, reason=reason)
         self._driver.forget(self._session)
         self._driver.tell(lambda leg, now: leg.closed(self._session, code=code, reason=reason, now=now))
 
@@ -223,7 +223,7 @@ class SttDriver:
         self._detach()
 
     def _fail(self, error: Exception) -> None:
-        self.log.error("stt.failed", exc_info=error)
+        self.log.error("stt failed", exc_info=error)
         tell = self._on_events
         self.abort()
         tell([Finished()])
@@ -282,9 +282,9 @@ class SttDriver:
     def _report(self, events: list[SttEvent]) -> None:
         for event in events:
             if isinstance(event, Lost):
-                self.log.warning("stt.lost", provider=event.provider, reason=event.reason)
+                self.log.warning("stt lost", provider=event.provider, reason=event.reason)
             elif isinstance(event, Restored):
-                self.log.info("stt.restored", provider=event.provider, ms=round(event.gap_s * 1000))
+                self.log.info("stt restored", provider=event.provider, ms=round(event.gap_s * 1000))
         self._on_events(events)
         if isinstance(events[-1], Finished):
             self._is_over = True

@@ -57,11 +57,11 @@ class WriteAhead:
         self._outbox.restore(recovery, now=now)
         self._files.append(Kind.SNAPSHOT, spool.snapshot(self._outbox.snapshot()))
         for name in self._files.skipped:
-            log.warning("spool_skipped", reason="not readable by this user", state=name)
+            log.warning("spool skipped", reason="not readable by this user", state=name)
         if recovery.calls:
-            log.info("spool_recovered", n=self._outbox.pending, state=f"{len(recovery.calls)} calls")
+            log.info("spool recovered", n=self._outbox.pending, state=f"{len(recovery.calls)} calls")
         if recovery.lost_bytes or recovery.damaged:
-            log.warning("spool_damaged", n=recovery.damaged, reason=f"{recovery.lost_bytes} unreadable bytes")
+            log.warning("spool damaged", n=recovery.damaged, reason=f"{recovery.lost_bytes} unreadable bytes")
 
     def append(self, entry: Entry) -> None:
         """A numbered event."""
@@ -97,7 +97,7 @@ class WriteAhead:
                     return
                 await asyncio.sleep(0 if self._closing.is_set() else SYNC_EVERY)
             elif self._closing.is_set():
-                log.error("spool_abandoned", n=self._outbox.pending, reason=self.error)
+                log.error("spool abandoned", n=self._outbox.pending, reason=self.error)
                 return
             else:
                 await self._pause(retry)
@@ -118,7 +118,7 @@ class WriteAhead:
         try:
             self._files.sweep()
         except OSError as error:
-            log.error("spool_sweep_failed", reason=error.strerror or str(error))
+            log.error("spool sweep failed", reason=error.strerror or str(error))
         self._measure_room()
         if self._files.wants_rotation(now):
             self._dirty.set()
@@ -168,7 +168,7 @@ class WriteAhead:
     def _failed(self, reason: str) -> None:
         """Events go on without it, to the sink at once; if the sink is away too, in memory as far as that goes."""
         if not self.error:
-            log.error("spool_failed", reason=reason, n=self._outbox.pending)
+            log.error("spool failed", reason=reason, n=self._outbox.pending)
         self.error = reason
         lost = self._files.lose_deleted()
         if lost or self._files.unsaved_bytes > self._memory_bytes:
@@ -187,7 +187,7 @@ class WriteAhead:
 
     def _works(self) -> None:
         if self.error:
-            log.info("spool_restored", n=self._outbox.pending)
+            log.info("spool restored", n=self._outbox.pending)
         self.error = ""
         self._measure_room()
 
@@ -203,5 +203,5 @@ class WriteAhead:
             room = Room.OPEN
         if room is not self._outbox.room:
             tell = log.info if room is Room.OPEN else log.error
-            tell("outbox_room", state=room.name.lower(), n=self._outbox.pending, reason=f"{size} of {limit} bytes")
+            tell("outbox room", state=room.name.lower(), n=self._outbox.pending, reason=f"{size} of {limit} bytes")
         self._outbox.room = room

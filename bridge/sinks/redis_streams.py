@@ -175,7 +175,7 @@ class RedisStreams:
             self._may_wait = False
             self._replicas = [0 for _ in self._links]
             self._replicated_at = [-inf for _ in self._links]
-            log.warning("replicas_unknown", reason="INFO or WAIT is not allowed to this user; WAIT is not used")
+            log.warning("replicas unknown", reason="INFO or WAIT is not allowed to this user; WAIT is not used")
             await link.open()  # a refusal has closed it
 
     async def _info(self, partition: int, section: str) -> dict[str, str]:

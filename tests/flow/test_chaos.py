@@ -107,7 +107,7 @@ def test_redis_killed_stopped_and_full_loses_doubles_and_disorders_no_event(stor
 
 
 def test_redis_was_really_away(stormy: Outcome) -> None:
-    reasons = [line["reason"] for line in stormy.running.log_lines() if line.get("event") == "sink_down"]
+    reasons = [line["reason"] for line in stormy.running.log_lines() if line.get("event") == "sink down"]
     assert any("maxmemory" in reason for reason in reasons), reasons
     assert len(reasons) >= 3, reasons
 

@@ -113,12 +113,12 @@ def test_no_secret_is_in_the_log_of_calls_that_go_well_and_of_everything_that_go
             misbehave_by_sip(running)
             misbehave_by_http(running)
             redis.restart()  # and the user is unknown now
-            until(lambda: [line for line in said(running, "sink_down") if "password" in line["reason"]], "let in")
+            until(lambda: [line for line in said(running, "sink down") if "password" in line["reason"]], "let in")
             reload_badly(running)
             running.process.kill()
             running.process.wait()
         text = running.log.read_text()
     events = {line["event"] for line in running.log_lines()}
-    assert {"call started", "stt.opened", "stt.lost", "call refused", "sink_down", "reload refused", "gate"} <= events
+    assert {"call started", "stt opened", "stt lost", "call refused", "sink down", "reload refused", "gate"} <= events
     assert [secret for secret in SECRETS if secret.lower() in text.lower()] == []
     assert "Traceback" not in text

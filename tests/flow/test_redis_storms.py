@@ -117,7 +117,7 @@ def test_a_redis_killed_full_stopped_and_failed_over_twice_disturbs_no_event_of_
 
 def test_redis_was_really_swapped_twice_and_full_between(swapped: tuple[Outcome, Pair]) -> None:
     outcome, pair = swapped
-    reasons = [line["reason"] for line in outcome.running.log_lines() if line.get("event") == "sink_down"]
+    reasons = [line["reason"] for line in outcome.running.log_lines() if line.get("event") == "sink down"]
     assert any("maxmemory" in reason for reason in reasons), reasons
     assert len(reasons) >= 3, reasons
     assert pair.master is pair.servers[0]
@@ -166,7 +166,7 @@ def test_all_three_masters_had_calls_and_one_was_really_lost(bereft: tuple[Outco
     outcome, servers = bereft
     keys = Keys(partitions=PARTITIONS, tagged=True)
     assert len({keys.partition(call) for call in outcome.streams.calls}) == PARTITIONS
-    assert [line for line in outcome.running.log_lines() if line.get("event") == "sink_down"]
+    assert [line for line in outcome.running.log_lines() if line.get("event") == "sink down"]
     with servers[1].client() as client:
         roles = [node["flags"] for node in client.cluster("NODES").values()]
     assert sum("fail" in role.split(",") for role in roles) == 1, roles

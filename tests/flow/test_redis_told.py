@@ -90,7 +90,7 @@ def test_serve_starts_without_redis_and_says_why_and_takes_calls(
 ) -> None:
     make, sentence = TROUBLES[trouble]
     with service(tmp_path, redis_server, NO_PROVIDER, redis={"url": make(redis_server)}) as running:
-        (down,) = until(lambda: said(running, "sink_down"), "it was not told")
+        (down,) = until(lambda: said(running, "sink down"), "it was not told")
         assert sentence in down["reason"]
         with RawCall(sip_port(running), "anyone@told", "told") as call:
             assert call.invite().status == 200
@@ -110,9 +110,9 @@ def test_a_password_that_is_put_right_and_rights_that_are_given_let_in_what_wait
         with RawCall(sip_port(running), "anyone@told", "told") as call:
             assert call.invite().status == 200
             assert call.bye().status == 200
-        until(lambda: said(running, "sink_down"), "not told")
+        until(lambda: said(running, "sink down"), "not told")
         poor(redis_server, "~other:* +@all")
-        until(lambda: len(said(running, "sink_down")) > 1, "the next trouble is not told")
+        until(lambda: len(said(running, "sink down")) > 1, "the next trouble is not told")
         poor(redis_server, "~callbridge:*")
         until(lambda: metric(running, "callbridge_sink_up") == 1, "not let in")
         assert [event.type for event in only_call(running)][-1] == "call.ended"
@@ -128,7 +128,7 @@ def test_redis_that_comes_back_empty_gets_the_running_calls_again_from_the_spool
         assert call.invite().status == 200
         until(lambda: metric(running, "callbridge_outbox_queued") == 0 and metric(running, "callbridge_sink_up"), "up")
         redis_server.restart()
-        (line,) = until(lambda: said(running, "sink_had_lost_events"), "it was not told")
+        (line,) = until(lambda: said(running, "sink had lost events"), "it was not told")
         assert line["n"] >= 2
         assert call.bye().status == 200
         events = only_call(running)
@@ -169,7 +169,7 @@ def test_tails_standard_output_holds_events_alone_though_redis_goes_away(
     one_call("first")
     assert json.loads(tail.stdout.readline())["type"] == "call.started"
     redis_server.kill()
-    assert b"redis_away" in tail.stderr.readline()
+    assert b"redis away" in tail.stderr.readline()
     redis_server.start()
     one_call("second")
     for _ in range(4):

@@ -86,7 +86,7 @@ def test_a_spool_directory_that_was_wiped_is_told_and_made_again(tmp_path: Path,
         shutil.rmtree(tmp_path / "spool")
         one_call(running, "without")
         ended(redis_server, 2)
-        until(lambda: said(running, "spool_failed"), "nothing is told")
+        until(lambda: said(running, "spool failed"), "nothing is told")
         until(lambda: metric(running, "callbridge_spool_up") == 1, "it is not made again")
         redis_server.pause()
         with raw_call(running, "died") as call:
@@ -121,9 +121,9 @@ def test_a_segment_damaged_in_the_middle_and_torn_at_its_end_costs_what_was_ther
         server.start()
         with service(tmp_path, server, NO_PROVIDER) as running:
             streams = ended(server, len({call for call, _ in events}))
-            (damaged,) = said(running, "spool_damaged")
+            (damaged,) = said(running, "spool damaged")
             assert "unreadable bytes" in damaged["reason"]
-            assert sum(line["n"] for line in said(running, "events_missing")) >= 1
+            assert sum(line["n"] for line in said(running, "events missing")) >= 1
         for call, entries in streams.calls.items():
             seqs = [entry.seq for entry in entries]
             assert seqs == sorted(set(seqs))

@@ -549,7 +549,7 @@ async def test_logs_hold_no_word_number_or_key(redis_server: RedisServer, tmp_pa
             await flush(publisher)
         async with publishing(url, tmp_path) as publisher:
             await until(lambda: publisher.stats().counts.crashed_calls == 1)
-    assert {"sink_down", "sink_up", "sink_had_lost_events", "spool_recovered", "crashed_calls_ended"} <= {
+    assert {"sink down", "sink up", "sink had lost events", "spool recovered", "crashed calls ended"} <= {
         entry["event"] for entry in logs
     }
     told = repr(logs)
@@ -663,7 +663,7 @@ async def test_what_waits_in_segments_that_somebody_deletes_is_written_ahead_aga
         with structlog.testing.capture_logs() as logs:
             publisher.publish(final("c", 1))
             await until(lambda: publisher.stats().accepted == 2)
-        told = [line["reason"] for line in logs if line["event"] == "spool_failed"]
+        told = [line["reason"] for line in logs if line["event"] == "spool failed"]
         assert told == ["a segment was deleted"]
         assert {("c", 1), ("c", 2)} <= (await asyncio.to_thread(events_on_disk, tmp_path)).keys()
         with pytest.raises(ConfigError, match="in use"):
@@ -691,7 +691,7 @@ async def test_a_call_whose_key_somebody_has_taken_holds_up_no_other_and_is_heal
                 await until(lambda: client.xlen("callbridge:events") == 10)
                 await until(lambda: "WRONGTYPE" in publisher.stats().last_error)
                 await asyncio.sleep(0.5)
-            assert [line["call"] for line in logs if line["event"] == "sink_refused_call"] == ["bad"], "told once"
+            assert [line["call"] for line in logs if line["event"] == "sink refused call"] == ["bad"], "told once"
             client.delete("callbridge:call:bad")
             await flush(publisher)
     check_streams(redis_server, {"bad": 401} | {f"good{n}": 2 for n in range(5)})

@@ -173,7 +173,7 @@ async def test_a_wrong_key_fails_over_at_once_and_is_told_without_the_key() -> N
         (lost,) = [e for e in leg.events if isinstance(e, Lost)]
         assert lost.provider == "deepgram"
         assert lost.reason.startswith("401")
-        refused = next(line for line in logs if line["event"] == "stt.refused")
+        refused = next(line for line in logs if line["event"] == "stt refused")
         assert (refused["status"], refused["request_id"]) == (401, "r")
         assert "k-123" not in repr(logs) + repr(leg.events)
 

@@ -296,7 +296,7 @@ async def test_a_user_who_may_not_ask_or_wait_for_replicas_writes_all_the_same(r
                 assert (await sink.tend(0)).length == 3
                 assert dict((await sink.write(0, [part("a", 4, 5)])).held) == {"a": 5}
                 assert sink.generation(0) == generation, "no connection is lost over it"
-        assert [line["event"] for line in logs] == ["replicas_unknown"]
+        assert [line["event"] for line in logs] == ["replicas unknown"]
 
 
 async def test_calls_that_never_end_keep_no_expired_one_in_the_set(redis_server: RedisServer) -> None:

@@ -413,5 +413,5 @@ def legs_of(log_lines: Iterable[Mapping[str, Any]]) -> dict[str, str]:
     return {
         str(line["request_id"]): f"{line['call']}/{line['leg']}"
         for line in log_lines
-        if line.get("event") == "stt.opened" and line.get("request_id")
+        if line.get("event") == "stt opened" and line.get("request_id")
     }
