@@ -72,8 +72,9 @@ class Libraries(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         log = structlog.get_logger()
         error = record.exc_info[1] if record.exc_info else None
-        if record.name == "aiohttp.server" and 400 <= getattr(error, "code", 0) < 500:
-            log.info("request refused", reason=type(error).__name__, n=getattr(error, "code", 0))
+        status = getattr(error, "code", 0) or getattr(error and error.__cause__, "code", 0)
+        if record.name == "aiohttp.server" and 400 <= status < 500:
+            log.info("request refused", reason=type(error).__name__, n=status)
             return
         log.log(record.levelno, record.getMessage(), library=record.name, exc_info=record.exc_info or None)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 from typing import Any
 
@@ -184,4 +185,8 @@ def _remote(value: Any, where: str) -> tuple[str, int] | None:
     address, port = _text(value, "address", f"{where}."), _number(value, "port", 65535, f"{where}.")
     if not address or not port:
         raise PeerError(f"{where}: needs address and port.")
+    try:
+        ipaddress.ip_address(address)
+    except ValueError:
+        raise PeerError(f"{where}.address: an IP address; a name is held against no packet.") from None
     return address, port

@@ -14,6 +14,7 @@ from bridge.errors import BridgeError, CapacityError, PeerError, SdpError, SinkE
 
 log = structlog.get_logger()
 
+OUR_FAULT = "This is our fault; the log says more."
 KEPT_HEADERS = ("Allow", "Location", "Retry-After", "WWW-Authenticate")
 
 
@@ -69,8 +70,10 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
         return _from_http(error)
     except (PeerError, CapacityError, SinkError) as error:
         return from_error(error)
+    except web.RequestPayloadError:
+        return problem(400, "The body cannot be read as its headers say.")
     except ConnectionError:
         raise
     except Exception:
         log.exception("http request failed", method=request.method, reason="bug")
-        return problem(500, "This is our fault; the log says more.")
+        return problem(500, OUR_FAULT)

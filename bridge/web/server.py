@@ -15,6 +15,7 @@ from bridge.errors import ConfigError
 from bridge.metrics import Metrics
 from bridge.web.access import Access
 from bridge.web.api import CallsApi
+from bridge.web.connection import Runner
 from bridge.web.console import Console
 from bridge.web.contract import Calls, ExternalMedia, Whip
 from bridge.web.health import Health
@@ -74,7 +75,7 @@ class WebServer:
         self._host, self._port = parse_listen(settings.listen)
         self._metrics = metrics
         self._streams = EventStreams(calls, metrics)
-        self._runner: web.AppRunner | None = None
+        self._runner: Runner | None = None
         self._app = self._make_app(calls, external, whip)
 
     def _make_app(self, calls: Calls, external: ExternalMedia | None, whip: Whip | None) -> web.Application:
@@ -103,7 +104,7 @@ class WebServer:
     async def open(self) -> None:
         """Binds and serves from then on. Raises ConfigError where the address cannot be had."""
         context = http_tls(self._settings)
-        runner = web.AppRunner(self._app, access_log=None, shutdown_timeout=CLOSING, handler_cancellation=True)
+        runner = Runner(self._app, access_log=None, shutdown_timeout=CLOSING, handler_cancellation=True)
         await runner.setup()
         try:
             await web.TCPSite(runner, self._host, self._port, ssl_context=context, reuse_port=False).start()

@@ -92,7 +92,8 @@ async def test_a_full_service_refuses_external_media_and_says_when_to_come_back(
 @pytest.mark.parametrize(
     "body",
     [b"", b"[]", b"{", b'{"legs":[]}', b'{"legs":[{"codec":7}]}', b'{"legs":[{"x":1}]}', b'{"legs":[{"codec":"MP3"}]}',
-     b'{"legs":[{"remote":{"address":"h"}}]}', b"\xff\xfe", b"[" * 100_000],
+     b'{"legs":[{"remote":{"address":"h"}}]}', b'{"legs":[{"remote":{"address":"a.example","port":4000}}]}',
+     b"\xff\xfe", b"[" * 100_000],
 )  # fmt: skip
 async def test_a_body_that_cannot_be_taken_is_a_400_problem(site: Site, body: bytes) -> None:
     status, said = await site.ask("POST", "/v1/calls", data=body)

@@ -103,6 +103,21 @@ async def test_interims_can_be_left_out(site: Site) -> None:
         assert [seq for seq, _, _ in await messages(response, 1)] == ["2"]
 
 
+@pytest.mark.parametrize(
+    "asked", ["/v1/events?interim=false", "/v1/calls/one/events?interim=no", "/v1/calls/one/events?follow="]
+)
+async def test_a_switch_that_is_neither_on_nor_off_is_a_400_and_not_taken_for_on(site: Site, asked: str) -> None:
+    assert (await site.ask("GET", asked))[0] == 400
+
+
+def test_times_have_three_decimals_live_as_in_the_store() -> None:
+    made = Event(
+        TRANSCRIPT_FINAL, "one", 0, leg="a", role="caller", text="hi", start=0.4533260613448802, end=2.13132606
+    )
+    told = json.loads(as_sse(published(made, 1), "1").decode().partition("data: ")[2])
+    assert (told["start"], told["end"]) == (0.453, 2.131)
+
+
 async def test_all_calls_stream_live_and_resume_by_time(site: Site) -> None:
     site.calls.stored = [event(1), event(1, call="two"), event(2)]
     async with site.client.get(site.url + "/v1/events", headers={"Last-Event-ID": "1000002"}) as response:
