@@ -21,7 +21,14 @@ from bridge.ingress.webrtc_audio import Deliver, TrackAudio
 from bridge.ingress.webrtc_ice import Path, listen_on
 from bridge.ingress.webrtc_keys import session_keys
 from bridge.ingress.webrtc_media import SharedMedia
-from bridge.ingress.webrtc_sdp import MAX_CANDIDATES, Offer, recvonly_audio, with_address, without_names
+from bridge.ingress.webrtc_sdp import (
+    MAX_CANDIDATES,
+    Offer,
+    recvonly_audio,
+    with_address,
+    with_mux_only,
+    without_names,
+)
 from bridge.net.datagrams import MediaPort
 from bridge.rtp.frames import PayloadType
 from bridge.rtp.packet import is_rtcp, parse_rtp
@@ -112,7 +119,7 @@ class Connection:
             raise SdpError(f"The offer cannot be answered: {error}.") from error
         answer = str(self._peer.localDescription.sdp)
         self._configure(answer)
-        return with_address(answer, self._rtp.advertise)
+        return with_address(with_mux_only(answer), self._rtp.advertise)
 
     def _listen(self, receiver: Any) -> None:
         """Puts our sockets and our ear into aiortc before anything is bound."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,9 @@ from bridge.errors import PeerError, SdpError
 
 MAX_CANDIDATES = 64
 """Of one fragment. A machine with many interfaces has a dozen."""
+
+FINGERPRINT = re.compile(r"[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2})+")
+"""RFC 8122 section 5; upper case is asked for, lower case is met."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +41,8 @@ def read_offer(sdp: str) -> Offer:
         raise SdpError("The offer has no audio.")
     if any(media.kind not in ("audio", "video") for media in description.media):
         raise SdpError("Only audio is taken; data channels are not.")
+    if len(audio) > 1:  # RFC 9725 section 4.4.2: no two tracks of one kind
+        raise SdpError("One audio track a session.")
     first = audio[0]
     if (first.direction or "sendrecv") not in ("sendonly", "sendrecv"):
         raise SdpError("WHIP sends: the offer's audio must be sendonly or sendrecv.")
@@ -44,6 +50,8 @@ def read_offer(sdp: str) -> Offer:
         raise SdpError("The offer has no Opus, which every WebRTC endpoint must have (RFC 7874).")
     if not (first.ice.usernameFragment and first.ice.password and first.dtls and first.dtls.fingerprints):
         raise SdpError("The offer lacks ICE or DTLS parameters.")
+    if not all(FINGERPRINT.fullmatch(known.value) for known in first.dtls.fingerprints):
+        raise PeerError("not a fingerprint")
     return Offer(first.rtp.muxId, first.ice.usernameFragment)
 
 
@@ -119,6 +127,12 @@ def recvonly_audio(connection: Any) -> Any:
             transceiver.direction = "inactive"
     assert chosen is not None
     return chosen.receiver
+
+
+def with_mux_only(sdp: str) -> str:
+    """The answer with the attribute that WHIP asks for in each bundled m-section (RFC 9725 section 4.4.1), and that
+    aiortc does not know."""
+    return sdp.replace("a=rtcp-mux\r\n", "a=rtcp-mux\r\na=rtcp-mux-only\r\n")
 
 
 def with_address(sdp: str, address: str) -> str:

@@ -134,6 +134,7 @@ PROBLEMS = {
     "401": "A bearer token is needed.",
     "403": "Another origin, and no token is configured.",
     "404": "No such call, leg or session.",
+    "412": "If-Match is not met.",
     "413": "Too long.",
     "415": "Not the media type that is taken here.",
     "421": "Not our host name, and no token is configured.",
@@ -203,7 +204,7 @@ def _session() -> Json:
     trickle = operation(
         "Add ICE candidates",
         EMPTY,
-        *("400", "404", "413", "415", "422"),
+        *("400", "404", "412", "413", "415", "422"),
         requestBody=body("application/trickle-ice-sdpfrag", STRING),
     )
     end = operation("End the session", {"200": reply("Ended.")}, "404")

@@ -69,6 +69,8 @@ class WhipApi:
     async def trickle(self, request: web.Request) -> web.Response:
         if request.content_type != FRAGMENT:
             return problem(415, f"Candidates are {FRAGMENT}.", headers={"Accept-Patch": FRAGMENT})
+        if request.headers.get("If-Match", "*") != "*" and self._whip.has(request.match_info["session"]):
+            return problem(412, "No session here has an entity tag.")  # RFC 9110 section 13.1.1
         try:
             await self._whip.trickle(request.match_info["session"], await _text(request))
         except LookupError:

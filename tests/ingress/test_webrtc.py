@@ -110,6 +110,7 @@ async def test_audio_of_a_browser_reaches_its_leg_at_16_khz_without_gaps() -> No
         assert host.calls[0].answered_at is not None
         assert (answer.call, answer.leg, leg.role, host.calls[0].offer.ingress) == ("call1", "leg1", "caller", "webrtc")
         assert "a=recvonly" in answer.sdp
+        assert "a=rtcp-mux-only" in answer.sdp
         await until(lambda: leg.seconds > 1.0)
         starts = [start for start, _ in leg.pieces]
         ends = [start + len(samples) / 16000 for start, samples in leg.pieces]

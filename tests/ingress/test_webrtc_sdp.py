@@ -34,6 +34,7 @@ a=rtpmap:110 telephone-event/48000
 """.replace("\n", "\r\n")
 
 CANDIDATE = "a=candidate:1387637174 1 udp 2122260223 192.0.2.1 61764 typ host generation 0 ufrag EsAw network-id 1"
+SECOND_TRACK = "m=audio 9 UDP/TLS/RTP/SAVPF 110\r\na=mid:1\r\n"
 OFFER = Offer("0", "EsAw")
 
 
@@ -61,6 +62,8 @@ async def test_an_offer_of_aiortc_itself_is_taken() -> None:
         ("opus/48000/2", "speex/16000", SdpError),
         ("a=ice-ufrag:EsAw\r\n", "", SdpError),
         ("a=fingerprint", "a=footprint", SdpError),
+        ("sha-256 DA:7B", "sha-256 ZZ:7B", PeerError),
+        ("a=rtpmap:110", SECOND_TRACK + "a=rtpmap:110", SdpError),
     ],
 )
 def test_an_offer_that_cannot_be_answered_says_so(old: str, new: str, error: type[Exception]) -> None:

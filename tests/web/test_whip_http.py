@@ -45,6 +45,9 @@ async def test_a_session_takes_candidates_refuses_restarts_and_ends_once(site: S
     async with site.client.patch(site.url + session, data="a=candidate:1", headers=FRAGMENT) as response:
         assert (response.status, "ETag" in response.headers) == (204, False)
     assert (await site.ask("PATCH", session, data="a=ice-ufrag:new", headers=FRAGMENT))[0] == 422
+    for tag, status in (('"stale"', 412), ("*", 204)):
+        patched = await site.ask("PATCH", session, data="a=candidate:1", headers=FRAGMENT | {"If-Match": tag})
+        assert patched[0] == status
     assert (await site.ask("PATCH", session, data="a=candidate:1", headers=SDP))[0] == 415
     assert (await site.ask("DELETE", session, headers={"If-Match": '"stale"'}))[0] == 200
     for method in ("DELETE", "PATCH", "GET"):
