@@ -11,6 +11,7 @@ from aiohttp import web
 from bridge.clock import monotonic
 from bridge.errors import PeerError
 from bridge.net import arrival
+from bridge.web.connection import body
 from bridge.web.contract import VERBS, Calls, CallWish, ExternalMedia, LegWish
 from bridge.web.problems import problem
 
@@ -68,7 +69,7 @@ class CallsApi:
 
     async def adjust(self, request: web.Request) -> web.Response:
         asked = request.match_info
-        if not self._calls.adjust(asked["call"], asked["leg"], gate_wish(await request.read())):
+        if not self._calls.adjust(asked["call"], asked["leg"], gate_wish(await body(request))):
             return problem(404, "No such call or leg is going on.")
         return web.Response(status=204)
 
@@ -80,7 +81,7 @@ class CallsApi:
     async def create(self, request: web.Request) -> web.Response:
         if self._external is None:
             return problem(404, "External media is not configured.")
-        wish = call_wish(await request.read())
+        wish = call_wish(await body(request))
         call = self._external.open(wish, source=request.remote or "", now=monotonic())
         response = _json(call, status=201)
         response.headers["Location"] = f"/v1/calls/{call['id']}"

@@ -1,14 +1,28 @@
-"""Errors of a connection on which no request could be read: the same problem document as any other error.
+"""Connections whose peer speaks no HTTP, or lets us wait for it. Errors are the same problem document as any other.
 
 aiohttp answers such bytes before there is a request that a middleware could see, with a text that repeats them.
 """
 
 from __future__ import annotations
 
+import asyncio
+
 from aiohttp import web
 from aiohttp.web_request import BaseRequest
 
 from bridge.web.problems import OUR_FAULT, problem
+
+IDLE = 30.0  # s; a connection without a whole request for so long is closed (aiohttp's own: an hour, for balancers)
+BODY_WITHIN = 10.0  # s; bodies here have a few KiB
+
+
+async def body(request: web.Request) -> bytes:
+    """The whole body. Raises HTTPRequestTimeout for a peer that lets us wait for it, HTTPRequestEntityTooLarge."""
+    try:
+        async with asyncio.timeout(BODY_WITHIN):
+            return await request.read()
+    except TimeoutError:
+        raise web.HTTPRequestTimeout from None
 
 
 class _Connection(web.RequestHandler):

@@ -134,6 +134,7 @@ PROBLEMS = {
     "401": "A bearer token is needed.",
     "403": "Another origin, and no token is configured.",
     "404": "No such call, leg or session.",
+    "408": "The body did not come.",
     "412": "If-Match is not met.",
     "413": "Too long.",
     "415": "Not the media type that is taken here.",
@@ -190,7 +191,7 @@ def _offer() -> Json:
     return operation(
         "Open a WebRTC session (RFC 9725)",
         {"201": answered},
-        *("400", "404", "413", "415", "422", "503"),
+        *("400", "404", "408", "413", "415", "422", "503"),
         requestBody=body("application/sdp", STRING),
         parameters=[ROLE],
     )
@@ -204,7 +205,7 @@ def _session() -> Json:
     trickle = operation(
         "Add ICE candidates",
         EMPTY,
-        *("400", "404", "412", "413", "415", "422"),
+        *("400", "404", "408", "412", "413", "415", "422"),
         requestBody=body("application/trickle-ice-sdpfrag", STRING),
     )
     end = operation("End the session", {"200": reply("Ended.")}, "404")
@@ -215,7 +216,7 @@ def _calls_paths() -> dict[str, Json]:
     create = operation(
         "Open a call whose RTP is sent to us",
         {"201": as_json("Where to send RTP.", "ExternalCall")},
-        *("400", "404", "413", "503"),
+        *("400", "404", "408", "413", "503"),
         requestBody=body("application/json", ref("CallWish")),
     )
     return {
@@ -233,7 +234,7 @@ def _calls_paths() -> dict[str, Json]:
             "patch": operation(
                 "Change a leg's gate settings, from the next tick on",
                 EMPTY,
-                *("400", "404", "413"),
+                *("400", "404", "408", "413"),
                 requestBody=body("application/json", ref("GateWish")),
             ),
         },

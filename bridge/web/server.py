@@ -13,9 +13,9 @@ from aiohttp.typedefs import Handler
 from bridge.config import HttpSettings
 from bridge.errors import ConfigError
 from bridge.metrics import Metrics
+from bridge.web import connection
 from bridge.web.access import Access
 from bridge.web.api import CallsApi
-from bridge.web.connection import Runner
 from bridge.web.console import Console
 from bridge.web.contract import Calls, ExternalMedia, Whip
 from bridge.web.health import Health
@@ -75,7 +75,7 @@ class WebServer:
         self._host, self._port = parse_listen(settings.listen)
         self._metrics = metrics
         self._streams = EventStreams(calls, metrics)
-        self._runner: Runner | None = None
+        self._runner: connection.Runner | None = None
         self._app = self._make_app(calls, external, whip)
 
     def _make_app(self, calls: Calls, external: ExternalMedia | None, whip: Whip | None) -> web.Application:
@@ -104,7 +104,13 @@ class WebServer:
     async def open(self) -> None:
         """Binds and serves from then on. Raises ConfigError where the address cannot be had."""
         context = http_tls(self._settings)
-        runner = Runner(self._app, access_log=None, shutdown_timeout=CLOSING, handler_cancellation=True)
+        runner = connection.Runner(
+            self._app,
+            access_log=None,
+            shutdown_timeout=CLOSING,
+            handler_cancellation=True,
+            keepalive_timeout=connection.IDLE,
+        )
         await runner.setup()
         try:
             await web.TCPSite(runner, self._host, self._port, ssl_context=context, reuse_port=False).start()

@@ -11,6 +11,7 @@ import re
 import structlog
 from aiohttp import web
 
+from bridge.web.connection import body
 from bridge.web.contract import Whip
 from bridge.web.problems import problem
 
@@ -85,4 +86,4 @@ class WhipApi:
 
 async def _text(request: web.Request) -> str:
     """SDP is UTF-8 (RFC 8866 section 4); what is not shows as a parse error, not as ours."""
-    return (await request.read()).decode("utf-8", "replace")
+    return (await body(request)).decode("utf-8", "replace")

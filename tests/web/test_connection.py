@@ -7,20 +7,21 @@ import json
 
 import pytest
 
-from tests.web.conftest import Site
+from bridge.web import connection
+from tests.web.conftest import Serve, Site
 
 HEAD = b"POST /v1/calls HTTP/1.1\r\nHost: 127.0.0.1\r\n"
 
 
 async def answer(site: Site, request: bytes) -> tuple[int, str, dict[str, object]]:
-    """Status, content type and problem of the answer; the connection must then be closed by the server."""
+    """Status, content type and problem of the answer."""
     reader, writer = await asyncio.open_connection(*site.server.address)
     async with asyncio.timeout(5):
         writer.write(request)
-        head, _, body = (await reader.read()).decode().partition("\r\n\r\n")
+        status, *lines = (await reader.readuntil(b"\r\n\r\n")).decode().splitlines()
+        headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
+        body = await reader.readexactly(int(headers["content-length"]))
     writer.close()
-    status, *lines = head.split("\r\n")
-    headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
     return int(status.split()[1]), headers["content-type"], json.loads(body)
 
 
@@ -46,3 +47,21 @@ async def test_what_cannot_be_read_as_a_request_is_a_problem_that_repeats_nothin
 async def test_a_body_that_is_not_what_its_headers_say_is_the_peers_fault(site: Site) -> None:
     status, kind, problem = await answer(site, HEAD + b"Content-Encoding: gzip\r\nContent-Length: 3\r\n\r\nabc")
     assert (status, kind, problem["status"]) == (400, "application/problem+json", 400)
+
+
+@pytest.mark.parametrize("begun", [b"", b"GET /v1/calls HTTP/1.1\r\nHost: 127"])
+async def test_a_connection_that_never_asks_is_closed(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, begun: bytes
+) -> None:
+    monkeypatch.setattr(connection, "IDLE", 0.2)
+    async with serve() as site, asyncio.timeout(5):
+        reader, writer = await asyncio.open_connection(*site.server.address)
+        writer.write(begun)
+        assert await reader.read() == b""
+        writer.close()
+
+
+async def test_a_body_that_does_not_come_is_not_waited_for(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "BODY_WITHIN", 0.2)
+    status, kind, problem = await answer(site, HEAD + b"Content-Length: 100\r\n\r\n{")
+    assert (status, kind, problem["status"]) == (408, "application/problem+json", 408)
