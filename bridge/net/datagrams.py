@@ -12,13 +12,13 @@ import select
 import socket
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from math import inf
 
 import numpy as np
 
-from bridge.clock import unix_offset
+from bridge.clock import StampClock, unix_offset
 from bridge.errors import CapacityError
 from bridge.media.arrivals import DATAGRAM_BYTES, Arrivals
 
@@ -76,8 +76,11 @@ def _stamped(ancillary: list[tuple[int, int, bytes]]) -> float:
 class MediaSockets:
     """Hands out port pairs and reads what arrived on them. Not thread-safe; `close` frees everything."""
 
-    def __init__(self, *, bind: str, first: int, last: int, capacity: int) -> None:
+    def __init__(
+        self, *, bind: str, first: int, last: int, capacity: int, offset: Callable[[], float] = unix_offset
+    ) -> None:
         self._bind = bind
+        self._stamps = StampClock(offset)
         self._family = socket.AF_INET6 if ":" in bind else socket.AF_INET
         self._first = first + first % 2
         self._pairs = max((last - self._first + 1) // 2, 0)
@@ -151,29 +154,29 @@ class MediaSockets:
         rest waits in the kernel, and `read_to` tells. A batch is valid until the next one is asked for: its buffer is
         used again."""
         began = time.monotonic()
-        offset = unix_offset()
+        self._stamps.begin()
         self.read_to = inf
         oldest = inf
         for _ in range(passes):
             ready = self._epoll.poll(0, EPOLL_EVENTS)
-            if not ready:
-                return
-            batch = self._read_pass(ready, offset)
-            if not batch.rows:
+            batch = self._read_pass(ready) if ready else None
+            if batch is None or not batch.rows:
+                self._stamps.end()
                 return
             yield batch
             oldest = min(batch.times)
             if oldest > began:  # of a thousand legs some packet always comes while the others are read
+                self._stamps.end()
                 return
         self.read_to = oldest
 
-    def _read_pass(self, ready: list[tuple[int, int]], offset: float) -> Arrivals:
+    def _read_pass(self, ready: list[tuple[int, int]]) -> Arrivals:
         rows: list[int] = []
         lengths: list[int] = []
         times: list[float] = []
         sources: list[tuple[str, int]] = []
         rtcp: list[int] = []
-        views, unpack, taken = self._views, TIMESPEC.unpack, 0
+        views, unpack, offset, taken = self._views, TIMESPEC.unpack, self._stamps.offset, 0
         is_v4 = self._family == socket.AF_INET
         for fd, _ in ready[: len(views)]:
             row, is_rtcp, sock = self._rows[fd]
@@ -194,6 +197,9 @@ class MediaSockets:
             lengths.append(length)
             sources.append(source[:2] if is_v4 else _plain(source))
             taken += 1
+        if self._stamps.has_stepped:
+            now = time.monotonic()
+            times = [self._stamps.corrected(at, now) for at in times]
         return Arrivals(self._buffer, rows, lengths, times, sources, rtcp)
 
     def close(self) -> None:

@@ -10,7 +10,7 @@ import socket
 import time
 from collections.abc import Callable, Sequence
 
-from bridge.clock import unix_offset
+from bridge.clock import StampClock
 from bridge.errors import CapacityError
 from bridge.net.datagrams import ANCILLARY_BYTES, RECEIVE_BUFFER_BYTES, SO_TIMESTAMPNS, TIMESPEC
 
@@ -31,6 +31,7 @@ class IceSockets:
         self._epoll = select.epoll()
         self._open: dict[int, tuple[socket.socket, Take]] = {}
         self._buffer = memoryview(bytearray(DATAGRAM_BYTES))
+        self._stamps = StampClock()
 
     def bind(self, addresses: Sequence[str]) -> list[socket.socket]:
         """A socket on each of `addresses` that this machine has, all on one port. Raises CapacityError where none can
@@ -77,24 +78,27 @@ class IceSockets:
     def read(self) -> None:
         """Everything that has arrived, at most `PASSES` datagrams of each socket: one of each in turn, which spares
         every socket the further call that would only say it is empty."""
-        offset = unix_offset()
+        self._stamps.begin()
         for _ in range(PASSES):
             ready = self._epoll.poll(0, EPOLL_EVENTS)
             if not ready:
+                self._stamps.end()
                 return
             for fd, _ in ready:
                 entry = self._open.get(fd)  # whoever took the last datagram may have closed it
                 if entry is not None:
-                    self._read_one(*entry, offset)
+                    self._read_one(*entry)
 
-    def _read_one(self, sock: socket.socket, take: Take, offset: float) -> None:
+    def _read_one(self, sock: socket.socket, take: Take) -> None:
         try:
             length, ancillary, _, source = sock.recvmsg_into((self._buffer,), ANCILLARY_BYTES)
         except OSError:  # nothing after all, or an ICMP error of an earlier send that is reported here
             return
         if ancillary:
             seconds, nanoseconds = TIMESPEC.unpack(ancillary[0][2])
-            at = seconds + nanoseconds * 1e-9 - offset
+            at = seconds + nanoseconds * 1e-9 - self._stamps.offset
+            if self._stamps.has_stepped:
+                at = self._stamps.corrected(at, time.monotonic())
         else:
             at = time.monotonic()
         take(self._buffer[:length].tobytes(), source[:2], at)

@@ -8,6 +8,7 @@ from math import inf
 
 import pytest
 
+from bridge.clock import unix_offset
 from bridge.errors import CapacityError
 from bridge.net.datagrams import MediaSockets, target_of
 
@@ -67,6 +68,22 @@ def test_reading_late_does_not_change_when_a_datagram_arrived(sockets: MediaSock
     time.sleep(0.05)
     (batch,) = list(sockets.read())
     assert before - 0.002 <= batch.times[0] <= after + 0.002
+    sockets.close()
+
+
+@pytest.mark.parametrize("step", [30.0, 0.4, -0.4])
+def test_a_step_of_the_wall_clock_moves_no_datagram_that_waited(step: float) -> None:
+    stepped = 0.0
+    sockets = MediaSockets(
+        bind="127.0.0.1", first=FIRST, last=FIRST + 39, capacity=4, offset=lambda: unix_offset() + stepped
+    )
+    pair = sockets.open_pair()
+    sockets.attach(pair, 0)
+    assert list(sockets.read()) == []
+    send(pair.port, b"1", b"2")
+    sent = time.monotonic()
+    stepped = step
+    assert [batch.times[0] for batch in sockets.read()] == pytest.approx([sent, sent], abs=0.05)
     sockets.close()
 
 
