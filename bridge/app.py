@@ -138,8 +138,8 @@ class Bridge:
 
     def reload(self, config: Path | None) -> None:
         """SIGHUP: reads again what can change while calls run (gate, stt, routes, who may call and how it is answered,
-        max_legs, drain_s, log level); what is wrong is told and changes nothing. New calls use it, running ones keep
-        what they began with."""
+        max_legs, drain_s, log level, the certificate of HTTP); what is wrong is told and changes nothing. New calls use
+        it, running ones keep what they began with."""
         tables, problems = read_tables(config, os.environ)
         settings = check_settings(tables, problems)
         if wants_local(settings) and not wants_local(self.settings):
@@ -150,6 +150,7 @@ class Bridge:
         self.service.reload(settings)
         for ingress in self.ingresses.values():
             ingress.reload(settings)
+        self.web.renew_certificate(settings.http)
         self._drain_s = settings.service.drain_s
         configure(settings.log)
         log.info("reloaded", state="serving")

@@ -76,6 +76,7 @@ class WebServer:
         self._metrics = metrics
         self._streams = EventStreams(calls, metrics)
         self._runner: connection.Runner | None = None
+        self._tls: ssl.SSLContext | None = None
         self._app = self._make_app(calls, external, whip)
 
     def _make_app(self, calls: Calls, external: ExternalMedia | None, whip: Whip | None) -> web.Application:
@@ -103,7 +104,7 @@ class WebServer:
 
     async def open(self) -> None:
         """Binds and serves from then on. Raises ConfigError where the address cannot be had."""
-        context = http_tls(self._settings)
+        self._tls = http_tls(self._settings)
         runner = connection.Runner(
             self._app,
             access_log=None,
@@ -113,13 +114,18 @@ class WebServer:
         )
         await runner.setup()
         try:
-            await web.TCPSite(runner, self._host, self._port, ssl_context=context, reuse_port=False).start()
+            await web.TCPSite(runner, self._host, self._port, ssl_context=self._tls, reuse_port=False).start()
         except (OSError, socket.gaierror) as error:
             await runner.cleanup()
             reason = (error.strerror or str(error)).removeprefix("[Errno").strip()
             raise ConfigError([f"http.listen: {self._settings.listen}: {reason}"]) from None
         self._runner = runner
         log.info("http server listens", state="open", n=self.address[1])
+
+    def renew_certificate(self, settings: HttpSettings) -> None:
+        """Reads the certificate's files again, for new connections; the caller has tried them with `http_tls`."""
+        if self._tls is not None and settings.certificate:
+            self._tls.load_cert_chain(settings.certificate, settings.private_key or None)
 
     async def close(self) -> None:
         """Ends the event streams, lets requests in flight finish, and stops listening."""
