@@ -110,5 +110,8 @@ def _taken(formats: list[PayloadFormat]) -> set[int]:
 def _describe(offer: LegOffer, leg: IngressLeg) -> dict[str, Any]:
     address, port = leg.local
     formats = offer.media.formats if offer.media else ()
-    codecs = [{"codec": known.codec.name, "payload_type": known.payload_type} for known in formats]
+    codecs = [
+        {"codec": known.codec.name, "payload_type": known.payload_type, "clock_rate_hz": known.codec.clock_rate_hz}
+        for known in formats  # L16 is taken at 16 kHz here, and nothing in plain RTP would tell the sender
+    ]
     return {"leg": leg.id, "role": leg.role, "address": address, "port": port, "codecs": codecs}

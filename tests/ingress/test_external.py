@@ -39,7 +39,10 @@ def test_a_call_is_answered_at_once_and_told_where_each_leg_listens() -> None:
         ("leg1", "caller", 20002),
         ("leg2", "agent", 20004),
     ]
-    assert told["legs"][1]["codecs"] == [{"codec": "OPUS", "payload_type": 96}, {"codec": "PCMA", "payload_type": 8}]
+    assert told["legs"][1]["codecs"] == [
+        {"codec": "OPUS", "payload_type": 96, "clock_rate_hz": 48000},
+        {"codec": "PCMA", "payload_type": 8, "clock_rate_hz": 8000},
+    ]
     call = host.calls[0]
     assert (call.answered_at, call.offer.ingress, call.offer.source) == (5.0, "external", "10.0.0.9")
     assert (call.offer.from_, call.offer.to, call.offer.correlation) == ("a", "b", {"ari": "7"})
