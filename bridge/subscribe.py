@@ -10,12 +10,12 @@ looking on without a group, `replay` for one call from any of its numbers. All o
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import OrderedDict, deque
 from collections.abc import AsyncGenerator, Mapping
 from types import TracebackType
 from typing import Any, Self
 
-import structlog
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
@@ -29,14 +29,14 @@ CLUSTER_BLOCK_MS = 100  # the partitions are asked side by side there, so an idl
 REMEMBERED = 100_000  # (call, seq) pairs; a redelivery of what this consumer did already is not given again
 BACKOFF_MAX = 5.0  # s between attempts while Redis is away
 
-log = structlog.get_logger()
+log = logging.getLogger(__name__)  # a library: its program says where to
 
 
 async def _wait_out(error: Exception, backoff: float) -> float:
     """Sleeps where time will help; answers how long to sleep the next time. Raises `error` where it will not."""
     if not is_passing(error):
         raise error
-    log.warning("redis away", reason=type(error).__name__)
+    log.warning("redis away: %s", type(error).__name__)
     await asyncio.sleep(backoff)
     return min(2 * backoff, BACKOFF_MAX)
 
@@ -223,7 +223,7 @@ class Subscription:
                 )
                 await self._take(stream, entries, redelivered=True)
                 if gone and gone[0]:
-                    log.error("events trimmed unseen", n=len(gone[0]), reason="raise maxlen or name the group")
+                    log.error("%d events trimmed unseen: raise maxlen or name the group", len(gone[0]))
 
     async def _take(self, stream: str, entries: list[Any], *, redelivered: bool) -> None:
         for entry, fields in entries:
