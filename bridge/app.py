@@ -126,7 +126,7 @@ class Bridge:
             instance=self.instance,
         )
         service.wire(wiring, health)
-        self._tick = Tick(wiring, timers, load=service.load, each_second=service.look_after)
+        self._tick = Tick(wiring, timers, load=service.load, readers=service.readers, each_second=service.look_after)
 
     def stop(self) -> None:
         """Begins the drain (SIGTERM, SIGINT). A second call ends the running calls at once."""

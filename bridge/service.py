@@ -66,6 +66,8 @@ class Service:
         self.load = Load()
         "Noted by the tick, heeded at admission."
         self._garbage = Garbage()
+        self.readers: list[Callable[[float], None]] = []
+        "Of the ingresses that read media themselves: called first in every tick."
         self._is_draining = False
         self._idle = asyncio.Event()
         self._idle.set()
@@ -133,6 +135,11 @@ class Service:
         self._calls[call.id] = call
         self._idle.clear()
         return call
+
+    def each_tick(self, read: Callable[[float], None]) -> Callable[[], None]:
+        """See `Host`."""
+        self.readers.append(read)
+        return lambda: self.readers.remove(read)
 
     def find_call(self, correlation: str, value: str) -> Call | None:
         """See `Host`. Under `call` it is the call's own id."""

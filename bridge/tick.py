@@ -1,5 +1,6 @@
 """The tick: 50 times a second, for all legs of the process together.
 
+    readers                                 WebRTC's packets, read by its ingress -> Leg.push_pcm
     sockets.read -> plane.incoming.push     what arrived, a pass of at most one datagram a leg at a time
     timers.take_read                        what calls, holds and pauses wait for is read: legs close, gates move
     plane.ready, plane.tick                 audio to send, gates that moved, voices -> `Leg.on_output`
@@ -13,7 +14,7 @@ running ones suffer. A bug in one leg ends that leg; a bug in a piece of the tic
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from math import inf
 from typing import Any, TypeVar
 
@@ -31,12 +32,22 @@ log = structlog.get_logger()
 
 
 class Tick:
-    """`each_second` is called with `now` once a second, for what need not be looked at more often."""
+    """`readers` are called with `now` first of all, `each_second` once a second, for what need not be looked at more
+    often."""
 
-    def __init__(self, wiring: Wiring, timers: Timers, *, load: Load, each_second: Callable[[float], None]) -> None:
+    def __init__(
+        self,
+        wiring: Wiring,
+        timers: Timers,
+        *,
+        load: Load,
+        readers: Sequence[Callable[[float], None]],
+        each_second: Callable[[float], None],
+    ) -> None:
         self._wiring = wiring
         self._timers = timers
         self._load = load
+        self._readers = readers
         self._each_second = each_second
         self.beats = 0
         "Ticks so far: whoever supervises us sees whether they go on."
@@ -67,6 +78,8 @@ class Tick:
         """One tick. What arrived is read first, so that a call that has ended loses nothing of its last 20 ms."""
         wiring = self._wiring
         self.beats += 1
+        for read in tuple(self._readers):
+            self._shielded(read, now)
         for batch in wiring.sockets.read():
             for then in self._timers.take_read(batch.heads):
                 self._shielded(then, now)

@@ -134,7 +134,13 @@ class House:
         )
         self.seats = wiring.seats
         self.service.wire(wiring, Health(lambda: True, lambda: True, "test"))
-        self.tick = Tick(wiring, self.timers, load=self.service.load, each_second=self.service.look_after)
+        self.tick = Tick(
+            wiring,
+            self.timers,
+            load=self.service.load,
+            readers=self.service.readers,
+            each_second=self.service.look_after,
+        )
 
     def _open_stt(
         self,

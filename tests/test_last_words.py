@@ -87,7 +87,13 @@ class House:
         self.timers = Timers(lambda: self.now)
         self.wiring = self._wiring()
         self.service.wire(self.wiring, None)  # type: ignore[arg-type]
-        self.tick = Tick(self.wiring, self.timers, load=self.service.load, each_second=self.service.look_after)
+        self.tick = Tick(
+            self.wiring,
+            self.timers,
+            load=self.service.load,
+            readers=self.service.readers,
+            each_second=self.service.look_after,
+        )
 
     def _wiring(self) -> Wiring:
         service = self.service

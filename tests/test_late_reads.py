@@ -6,9 +6,11 @@ import socket
 import struct
 import time
 
+import numpy as np
 import pytest
 
 from bridge.call import Call
+from bridge.ingress.contract import CallOffer, LegOffer
 from bridge.tick import FLOODED_AFTER
 from tests.test_call import House, house
 
@@ -58,6 +60,31 @@ def test_what_came_in_a_pause_stays_withheld_however_late_it_is_read(house: Hous
     house.run(0.2)
     ledger = call.legs[0].ledger(house.now)
     assert ledger["withheld_s"]["paused"] == ledger["received_s"] == N * 0.02
+
+
+def test_what_an_ingress_reads_itself_is_of_the_pause_that_it_came_in(house: House) -> None:
+    call = house.service.open_call(CallOffer("webrtc", (LegOffer(),)), house.control, house.now)
+    call.answered(house.now)
+    house.service.adjust(call.id, "leg1", {"mode": "off"})
+    waiting: list[float] = []
+
+    def read(now: float) -> None:
+        for start in waiting:
+            call.legs[0].push_pcm(np.full(320, 3000, np.int16), start=start, now=now)
+        waiting.clear()
+
+    stop = house.service.each_tick(read)
+    house.service.act(call.id, "leg1", "pause")
+    for _ in range(50):
+        waiting.append(house.now)
+        house.run(0.02)
+    waiting.append(house.now)
+    house.now += 0.015
+    house.service.act(call.id, "leg1", "resume")
+    house.run(0.02)
+    stop()
+    ledger = call.legs[0].ledger(house.now)
+    assert ledger["withheld_s"]["paused"] == ledger["received_s"] == pytest.approx(51 * 0.02)
 
 
 @pytest.mark.parametrize("verb", ["hold", "mute"])

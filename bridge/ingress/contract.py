@@ -5,7 +5,7 @@ Everything here is synchronous: an ingress asks, is answered at once, and tells 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -171,6 +171,11 @@ class Host(Protocol):
 
     def open_call(self, offer: CallOffer, control: CallControl, now: float) -> IngressCall:
         """Admits a call and reserves its ports. Raises CapacityError; nothing is left behind then."""
+        ...
+
+    def each_tick(self, read: Callable[[float], None]) -> Callable[[], None]:
+        """Has `read` called with `now` at the beginning of every tick, so that what an ingress reads itself is heard
+        before what was signalled behind it is in force. Answers what ends that."""
         ...
 
     def find_call(self, correlation: str, value: str) -> IngressCall | None:

@@ -28,7 +28,6 @@ from bridge.metrics import Metrics
 
 log = structlog.get_logger()
 
-TICK = 0.02  # s
 CONNECT_WITHIN = 12.0  # s from the answer to the first connection, ICE and DTLS
 LOST_AFTER = 9.0  # s; browsers send a check every 2.5 s or consent every 5 s (RFC 7675 section 5.1), audio every 20 ms
 REJOIN = 3.0  # s that a lost leg waits for its browser to come back
@@ -94,14 +93,15 @@ class WebRtc:
         self._now = now
         self._sessions: dict[str, Session] = {}
         self._group = asyncio.TaskGroup()
-        self._ticking: asyncio.Task[None] | None = None
+        self._stop: Callable[[], None] | None = None
+        "Ends the ticks; None before `open` and after `close`."
         metrics.whip_sessions.read_from(lambda: float(len(self._sessions)))
 
     async def open(self) -> None:
-        """Starts the tick. Raises ConfigError for an aiortc that we do not fit."""
+        """From now on the host's tick reads. Raises ConfigError for an aiortc that we do not fit."""
         await check_library()
         await self._group.__aenter__()
-        self._ticking = self._group.create_task(self._tick(), name="webrtc tick")
+        self._stop = self._host.each_tick(self._tick)
 
     def reload(self, settings: Settings) -> None:
         """See `Ingress`. Nothing of ours can change."""
@@ -110,9 +110,9 @@ class WebRtc:
         """After the calls have ended: closes what is still connected."""
         for session in tuple(self._sessions.values()):
             self._drop(session, "shutdown")
-        if self._ticking is not None:
-            self._ticking.cancel()
-            self._ticking = None
+        if self._stop is not None:
+            self._stop()
+            self._stop = None
             await self._group.__aexit__(None, None, None)
         self._media.close()
 
@@ -158,7 +158,7 @@ class WebRtc:
         """See `bridge.web.contract.Whip`."""
         if not self.has(session):
             return False
-        self._beat()  # its last 20 ms have arrived, but nobody has read them yet
+        self._read(self._now())  # its last 20 ms have arrived, but nobody has read them yet
         if self.has(session):
             self._drop(self._sessions[session], "hangup")
         return True
@@ -198,23 +198,18 @@ class WebRtc:
         if session.id in self._sessions:
             session.leg.push_pcm(samples, start=start, now=self._now())
 
-    async def _tick(self) -> None:
-        due = self._now()
-        while True:
-            due = max(due + TICK, self._now())
-            await asyncio.sleep(due - self._now())
-            self._beat()
-            now = self._now()
-            for session in tuple(self._sessions.values()):
-                try:
-                    self._look_after(session, now)
-                except Exception:
-                    log.exception("webrtc session failed", reason="bug")
-                    self._drop(session, "failed")
+    def _tick(self, now: float) -> None:
+        self._read(now)
+        for session in tuple(self._sessions.values()):
+            try:
+                self._look_after(session, now)
+            except Exception:
+                log.exception("webrtc session failed", reason="bug")
+                self._drop(session, "failed")
 
-    def _beat(self) -> None:
+    def _read(self, now: float) -> None:
         try:
-            self._media.beat(self._now())
+            self._media.beat(now)
         except Exception:
             log.exception("webrtc tick failed", reason="bug")
 

@@ -181,7 +181,7 @@ class _Player:
             advertise=lambda peer: "0.0.0.0",
         )
         service.wire(wiring, Health(sip_bound=lambda: True, sink_writable=lambda: True, instance="replay"))
-        self.tick = Tick(wiring, timers, load=service.load, each_second=service.look_after)
+        self.tick = Tick(wiring, timers, load=service.load, readers=service.readers, each_second=service.look_after)
 
     def _hear(self, event: Published) -> None:
         self._told(event, self._recordings[event.call])

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bridge.clock import monotonic
 from bridge.config import TrunkSettings
 from bridge.errors import CapacityError, InvalidState
 from bridge.ingress.contract import CallControl, CallOffer, LegOffer, MediaOffer
@@ -86,6 +88,7 @@ class FakeHost:
         self.room = room
         self.trunk_settings = TrunkSettings()
         self.calls: list[FakeCall] = []
+        self.stands_still = False
 
     @property
     def is_accepting(self) -> bool:
@@ -99,6 +102,18 @@ class FakeHost:
 
     def trunk(self, offer: CallOffer) -> TrunkSettings:
         return self.trunk_settings
+
+    def each_tick(self, read: Callable[[float], None]) -> Callable[[], None]:
+        loop = asyncio.get_running_loop()
+
+        def tick() -> None:
+            nonlocal timer
+            timer = loop.call_later(0.02, tick)
+            if not self.stands_still:
+                read(monotonic())
+
+        timer = loop.call_later(0.02, tick)
+        return lambda: timer.cancel()
 
     def find_call(self, correlation: str, value: str) -> FakeCall | None:
         assert correlation == "call"
