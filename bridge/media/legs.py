@@ -91,11 +91,17 @@ class Legs:
         learnt = np.flatnonzero((known - origin > RETIMED) | np.isnan(known))
         for row, by in zip(learnt.tolist(), (known[learnt] - origin[learnt]).tolist(), strict=True):
             if by == by and self.is_live[row]:
-                at = self.track(row).leapt_at
-                self.outputs.append(Retimed(row, by, self.capture_time(row, at) if at else -inf))
+                self.outputs.append(Retimed(row, by, self._leapt_at(row)))
         known[learnt] = origin[learnt]
         if is_new_second:
             np.copyto(known, origin)
+
+    def _leapt_at(self, row: int) -> float:
+        """When the row's clock leapt, in the midst of what was not received there: what was told as of the first audio
+        behind it was told by the clock of that time, which has drifted since."""
+        track = self.track(row)
+        at = track.leapt_at
+        return self.capture_time(row, at) - max(track.leap, 0.0) / 2 if at else -inf
 
     def take_outputs(self) -> list[Output]:
         """All that was to be answered."""

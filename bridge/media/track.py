@@ -106,6 +106,11 @@ class Track:
         """Position at which the clock was last tied anew, or found to have gone on unheard; 0: never."""
         return self._marks[-1][0]
 
+    @property
+    def leap(self) -> float:
+        """Seconds of the call that were not received before `leapt_at`; negative where the clock was put back."""
+        return self._marks[-1][1] - self._marks[-2][1] if len(self._marks) > 1 else 0.0
+
     def shift_at(self, position: int) -> float:
         """Seconds between position and capture clock there."""
         return next((shift for start, shift in reversed(self._marks) if start <= position), self._marks[0][1])

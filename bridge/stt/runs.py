@@ -211,9 +211,11 @@ class Runs:
             for run in self.all():
                 self._work(run, now)
             self._connect(now)
-        self.tape.release(self._needed_from())
+        needed = self._needed_from()
+        self.tape.release(needed)
         self.marks.settled(self.settled_to())
-        if self._utterances.may_repeat:
+        # What the tape lost before (a purge, an overflow) some session may still be hearing again.
+        if self._utterances.may_repeat and needed >= self.tape.start:
             self._utterances.settled(self.tape.call_time(self.tape.start))
 
     def _work(self, run: Run, now: float) -> None:

@@ -12,6 +12,7 @@ from bridge.config import GateSettings, RtpSettings
 from bridge.media.outputs import Audio, Output, Retimed
 from bridge.media.plane import Plane
 from bridge.model import AudioFormat
+from bridge.stt.tape import Tape
 from tests.media.sender import Sender, arrivals
 from tests.media.test_plane import plane_with_leg
 
@@ -122,3 +123,31 @@ def test_decoded_audio_that_turns_out_to_be_earlier_takes_what_came_before_with_
     (retimed,) = [output for output in out if isinstance(output, Retimed)]
     assert (retimed.by, retimed.since) == (pytest.approx(0.15), -np.inf)
     assert max(output.start for output in out[out.index(retimed) :] if isinstance(output, Audio)) < 102.0
+
+
+@pytest.mark.parametrize("ppm", [-100, 20, 100])
+def test_a_clock_that_has_drifted_since_it_leapt_leaves_nothing_behind_when_the_delay_shrinks(ppm: int) -> None:
+    plane, row = plane_with_leg(GateSettings(mode="off"))
+    mulaw = AudioFormat("mulaw", 8000)
+    tape, now = Tape(mulaw, 600.0), 100.0
+    queue: deque[tuple[float, bytes]] = deque()
+    captured: dict[bytes, float] = {}
+    first, second = Sender(), Sender(ssrc=8, seq=7, timestamp=70, rng=np.random.default_rng(2))
+    for k in range(1500):
+        sender, late = (first, 0.0) if k < 500 else (second, 0.25 if k < 1100 else 0.0)
+        datagram, at = sender.packet(), 100.0 + 0.02 * k * (1 + ppm * 1e-6)
+        captured[datagram[12:]] = at
+        queue.append((at + 0.02 + late, datagram))
+    while queue:
+        now += 0.02
+        while queue and queue[0][0] <= now:
+            at, datagram = queue.popleft()
+            plane.incoming.push(arrivals([(row, datagram, at)]))
+        for output in plane.tick(now):
+            if isinstance(output, Audio):
+                tape.append(output.data, output.start)
+            elif isinstance(output, Retimed):
+                tape.retime(output.by, output.since)
+    pieces = {tape.read(at, at + 160): tape.call_time(at) for at in range(0, tape.end - 160, 160)}
+    assert len(pieces.keys() & captured.keys()) > 1400
+    assert max(abs(at - captured[piece]) for piece, at in pieces.items() if piece in captured) <= 0.005
