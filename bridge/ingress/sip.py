@@ -143,7 +143,7 @@ class SipIngress:
         elif isinstance(event, Information):
             call.informed(event.request, self.driver.arrived_at(now))
         elif isinstance(event, Confirmed):
-            if call.is_offered_by_us and not call.answered_by_ack(event.request, now):
+            if call.is_offered_by_us and not call.answered_by_ack(event.request, self.driver.arrived_at(now)):
                 log.info("call refused", call=call.call.id, reason="no answer in ACK")
                 self.endpoint.hang_up(event.dialog, now, reason=EndReason.FAILED)
             else:

@@ -30,6 +30,7 @@ class FakeLeg:
     sent: list[bool] = field(default_factory=list)
     keys: list[tuple[str, int]] = field(default_factory=list)
     is_over: bool = False
+    held_at: float | None = None
 
     @property
     def local(self) -> tuple[str, int]:
@@ -43,6 +44,7 @@ class FakeLeg:
 
     def hold(self, on: bool, now: float) -> None:
         self.holds.append(on)
+        self.held_at = now
 
     def media_changed(self, media: MediaOffer, now: float) -> None:
         self.media.append(media)
