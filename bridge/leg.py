@@ -250,8 +250,13 @@ class Leg:
         return self._is_told(Cause.PAUSED) or self._gate_state.get("cause") == Cause.PAUSED
 
     def _signalled(self, cause: Cause, on: bool, at: float) -> None:
-        if self._closed_at is None and not (cause is Cause.PAUSED and self._is_told(cause) != on):
+        if self._closed_at is not None or (cause is Cause.PAUSED and self._is_told(cause) != on):
+            return
+        try:
             self._wiring.plane.signal(self._row, cause, on, at)
+        except Exception:  # the boundary of one leg
+            log.exception("leg failed", call=self._party.id, leg=self.id)
+            self.failed()
 
     def media_changed(self, media: MediaOffer, now: float) -> None:
         """See `IngressLeg`. The leg keeps the rate it began with; a narrower or wider codec is fitted to it."""

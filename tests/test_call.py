@@ -250,6 +250,20 @@ def test_a_leg_that_fails_in_the_tick_takes_its_peer_off_the_line_when_it_was_th
     assert house.left_behind() == (0, 0, 0)
 
 
+def test_a_hold_that_fails_when_it_comes_into_force_ends_its_leg_and_no_other(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call = house.open(n_legs=2)
+    call.answered(house.now)
+    house.run(0.1)
+    monkeypatch.setattr(house.plane, "signal", _fail)
+    call.legs[0].hold(True, house.now)
+    house.run(0.1)
+    house.transcriptions[0].on_events([Finished()])
+    assert [leg.is_closed for leg in call.legs] == [True, False]
+    assert house.types() == ["call.started", "leg.ended"]
+
+
 def _fail(*_: object) -> None:
     raise RuntimeError("a bug in one leg")
 
