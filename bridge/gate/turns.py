@@ -118,7 +118,7 @@ class Turns:
         return turn.name
 
     def finalized(self, through: float, now: float) -> None:
-        """The provider has said its last word about audio up to `through` (its reply to Finalize, or none in time)."""
+        """The provider has said its last word about audio up to `through`."""
         for turn in self._turns:
             turn.settled = max(turn.settled, through + SLACK)
         self.handle_timer(now)

@@ -88,8 +88,9 @@ class Final:
 
 @dataclass(frozen=True, slots=True)
 class Finalized:
-    """No more words from before `through` are to be waited for: the provider has answered the flush, or has had
-    the time to. (A straggler after a silent flush is still delivered.)"""
+    """No more words from before `through` are to be waited for: the provider has answered the flush. Where it has not
+    done so in time `through` lies before the flush: as far as its finals reach. What lies between may be silence, of
+    which it says nothing, or be answered late."""
 
     through: float
 

@@ -47,6 +47,10 @@ class Marks:
                 mark.is_told = True
                 self._events.append(Finalized(mark.through))
 
+    def tell_short(self, through: float) -> None:
+        """No more words are to be waited for from before `through` (call time), whatever becomes of the marks."""
+        self._events.append(Finalized(through))
+
     def settled(self, position: int) -> None:
         """Nothing from before `position` will be asked of anybody any more."""
         self.tell(-1, position)

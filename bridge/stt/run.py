@@ -209,9 +209,6 @@ class Run:
         self._timeline.forget_before(stream - TIMELINE_KEPT)
         return position
 
-    def position(self, stream: float) -> int:
-        return min(self._timeline.position(stream), self.sent) if self._timeline.last else self.start
-
     def words(self, words: Iterable[StreamWord], utterances: Utterances) -> tuple[Word, ...]:
         """In call time, without what an earlier session said already."""
         if self._timeline.last is None:

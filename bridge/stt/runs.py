@@ -305,10 +305,12 @@ class Runs:
 
     def _flushed(self, run: Run, event: Flushed) -> None:
         # Of the marks in the run's own stretch: an earlier one belongs to a run that is still being drained.
-        position = run.settle(event.through) if event.is_answered else run.position(event.through)
-        self.marks.tell(run.start, position)
         if event.is_answered:
+            self.marks.tell(run.start, run.settle(event.through))
             return
+        settled = self.settled_to()  # silence proves nothing: what is to be said of the rest, if anything, may come
+        if 0 < settled < self.tape.end:
+            self.marks.tell_short(self.tape.call_time(settled))
         if not run.was_heard and not run.policy.holds_unheard and run.is_idle:
             self._park(run)
         elif run.utterance.is_shown:

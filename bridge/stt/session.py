@@ -81,7 +81,7 @@ class Segment:
 @dataclass(frozen=True, slots=True)
 class Flushed:
     """Answer to the flush at `through`. `is_answered` False: none came in time, which is legal where little or
-    no audio was buffered, and proves nothing about it."""
+    no audio was buffered, and proves nothing about it; the answer may follow all the same."""
 
     through: float
     is_answered: bool

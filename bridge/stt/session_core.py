@@ -43,6 +43,8 @@ class SessionCore:
     last_sent: float = 0.0
     flushes: list[tuple[float, float]] = field(default_factory=list)
     "Unanswered ones: stream time, moment of giving up on an answer."
+    given_up: float | None = None
+    "Stream time of the last one that had no answer in time. It may still come."
     events: list[SessionEvent] = field(default_factory=list)
     outbox: list[str | bytes] = field(default_factory=list)
 
@@ -77,13 +79,17 @@ class SessionCore:
     def answer_flush(self, through: float) -> None:
         """The flush at `through`, and every earlier one, is answered."""
         done = [at for at, _ in self.flushes if at <= through]
+        self.flushes = self.flushes[len(done) :]
+        if self.given_up is not None and self.given_up <= through:
+            done = done or [self.given_up]
+            self.given_up = None
         if done:
-            self.flushes = self.flushes[len(done) :]
             self.events.append(Flushed(done[-1], is_answered=True))
 
     def expire_flushes(self, now: float) -> None:
         while self.flushes and self.flushes[0][1] <= now:
-            self.events.append(Flushed(self.flushes.pop(0)[0], is_answered=False))
+            self.given_up = self.flushes.pop(0)[0]
+            self.events.append(Flushed(self.given_up, is_answered=False))
 
     def deadline(self) -> float | None:
         if self.state is not State.OPEN:
