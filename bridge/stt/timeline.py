@@ -6,8 +6,10 @@ from bisect import bisect_right
 from dataclasses import dataclass, replace
 
 SMALL_CUT = 0.5
-"""s; a word may really last across a cut as small as this (drift, a lost packet or two). Across a longer one it
-cannot: the caller was away in between, and the word belongs to the side on which it has more of its length."""
+"""s; a word may really last across a cut as small as this (drift, a mute of a moment). Across a longer one it cannot:
+the caller was away in between, and the word belongs to the side on which it has more of its length. So it does where
+it reaches over a small cut by no more than what was cut out: its edge is then one that was not heard, or that the
+provider has placed a few ms off, and not a sound from the other side."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,27 +63,44 @@ class Timeline:
         return piece.position + round((stream - piece.stream) * self._rate_hz)
 
     def call_span(self, start: float, end: float) -> tuple[float, float]:
-        """Call time of a word. One that spans a cut is clamped to the side that it is mostly on."""
+        """Call time of a word. Where it spans a cut, as told from the side that it is mostly on."""
         first = max(bisect_right(self._starts, start) - 1, 0)
         last = max(bisect_right(self._starts, max(end - 1e-6, start)) - 1, 0)
-        if first != last and not self._is_small_cut(first, last):
-            first = last = self._longest_share(first, last, start, end)
-        return self._at(first, start), max(self._at(last, end), self._at(first, start))
+        piece = first if first == last else self._longest_share(first, last, start, end)
+        begins = self._back_from(piece, start)
+        return begins, max(self._on_from(piece, end), begins)
 
     def _at(self, index: int, stream: float) -> float:
         piece = self._pieces[index]
-        if piece.is_padding:
-            return piece.call
-        limit = self._starts[index + 1] if index + 1 < len(self._starts) else stream
-        return piece.call + min(max(stream, piece.stream), max(limit, piece.stream)) - piece.stream
+        return piece.call if piece.is_padding else piece.call + max(stream - piece.stream, 0.0)
 
-    def _is_small_cut(self, first: int, last: int) -> bool:
-        return all(
-            not self._pieces[n + 1].is_padding
-            and not self._pieces[n].is_padding
-            and abs(self._pieces[n + 1].call - self._at(n, self._starts[n + 1])) <= SMALL_CUT
-            for n in range(first, last)
-        )
+    def _back_from(self, index: int, stream: float) -> float:
+        """Call time of a word's start that lies in this piece or before it."""
+        while index > 0 and stream < self._starts[index]:
+            beyond, gap = self._starts[index] - stream, self._gap(index)
+            if gap is None:
+                return self._pieces[index].call
+            if beyond <= gap:
+                return self._pieces[index].call - beyond
+            index -= 1
+        return self._at(index, stream)
+
+    def _on_from(self, index: int, stream: float) -> float:
+        """Call time of a word's end that lies in this piece or behind it."""
+        while index + 1 < len(self._starts) and stream > self._starts[index + 1]:
+            index += 1
+            beyond, gap, cut = stream - self._starts[index], self._gap(index), self._at(index - 1, self._starts[index])
+            if gap is None:
+                return cut
+            if beyond <= gap:
+                return cut + beyond
+        return self._at(index, stream)
+
+    def _gap(self, index: int) -> float | None:
+        """Seconds of the call between this piece and the one before; None where no word goes over that cut."""
+        before, after = self._pieces[index - 1], self._pieces[index]
+        gap = after.call - self._at(index - 1, after.stream)
+        return None if before.is_padding or after.is_padding or abs(gap) > SMALL_CUT else gap
 
     def _longest_share(self, first: int, last: int, start: float, end: float) -> int:
         def share(n: int) -> float:

@@ -120,6 +120,23 @@ def test_a_word_over_a_small_cut_keeps_both_its_ends() -> None:
     assert timeline.call_span(0.9, 1.2) == pytest.approx((0.9, 1.24))
 
 
+@pytest.mark.parametrize("off", [0.0, 1e-9, 0.001, 0.02, 0.1])
+def test_a_word_whose_edge_is_placed_a_little_beyond_a_small_cut_is_not_moved_to_its_other_side(off: float) -> None:
+    timeline = Timeline(8000)
+    timeline.add(Piece(0.0, 0, 0.0))
+    timeline.add(Piece(1.0, 8000, 1.5))
+    assert timeline.call_span(1.0 - off, 1.3) == pytest.approx((1.5 - off, 1.8))
+    assert timeline.call_span(0.7, 1.0 + off) == pytest.approx((0.7, 1.0 + off))
+
+
+def test_a_word_over_many_mutes_of_a_moment_keeps_both_its_ends() -> None:
+    """Heard for 140 ms, muted for 100, again and again: on either side of each mute it has more than is missing."""
+    timeline = Timeline(8000)
+    for n in range(6):
+        timeline.add(Piece(0.14 * n, 1120 * n, 0.24 * n))
+    assert timeline.call_span(0.02, 0.69) == pytest.approx((0.02, 0.69 + 0.4))
+
+
 def test_padding_takes_no_call_time() -> None:
     timeline = Timeline(8000)
     timeline.add(Piece(0.0, 0, 7.0, is_padding=True))
