@@ -30,6 +30,7 @@ MAX_CONCEAL = POSITION_HZ  # positions (1 s): a longer hole is absence, not loss
 MAX_BUFFERED = 200  # packets (4 s at 20 ms) held behind a hole or a doubt
 JUMP = 0.25  # s: two packets whose delay differs by more are not explained by jitter
 AHEAD = 0.3  # s: a packet earlier than the path allows by that much means the sender's clock leapt
+PACED = 0.005  # s: packets that come on time do so to within that; those of a burst are earlier
 DOUBT = 0.1  # s: how long a doubt may hold audio back
 LATEST = 60.0  # s: no network keeps a packet for longer
 COMFORT_BEHIND = 0.06  # s that filled-in comfort noise stays behind real time, so that audio can still come in
@@ -295,12 +296,12 @@ class Receiver:
             self.counts.malformed += 1
             self._expect(item.seq + 1, item.timestamp)
             return []
-        self.in_comfort = False
         clock_hz = known.codec.clock_rate_hz
         if item.payload_type in self._guesses:
             clock_hz, units = self._guess(item, units * POSITION_HZ // clock_hz)
         self.clock_hz, self._last_units = clock_hz, units
         out = self._bridge_gap(item, clock_hz)
+        self.in_comfort = False
         lanes.note_offset(row, self._offset(item, 0.0))
         length = units * POSITION_HZ // clock_hz
         out.append(self._frame(Kind.AUDIO, length, item=item, payload_type=known))
@@ -352,10 +353,13 @@ class Receiver:
             lost = min(gap * POSITION_HZ // clock_hz, missing * self._last_units * POSITION_HZ // clock_hz, MAX_CONCEAL)
             out.append(self._frame(Kind.LOST, lost))
             gap -= lost * clock_hz // POSITION_HZ
-        lanes.shift[row] += gap / clock_hz
+        leap = gap / clock_hz
+        lanes.shift[row] += leap
         ahead = lanes.origin.item(row) - self._offset(item, 0.0)
         if ahead > AHEAD:  # no network delivers before sending: the sender's clock leapt, arrival is right
             lanes.shift[row] -= ahead
+        elif not self.in_comfort and _is_of_the_clock(leap, ahead):
+            lanes.shift[row] -= leap
         return out
 
     def _frame(
@@ -384,3 +388,9 @@ class Receiver:
         length = steps * POSITION_HZ // 50
         self._expect(self.next_seq, lanes.timestamp.item(row) + length * self.clock_hz // POSITION_HZ)
         return [self._frame(Kind.COMFORT, length)]
+
+
+def _is_of_the_clock(leap: float, ahead: float) -> bool:
+    """Whether timestamps in sequence leapt though no time had passed: a pause in sending delays what follows it, and
+    nothing is captured twice. `ahead`: by what the packet would be earlier than the path allows, had it passed."""
+    return leap < 0 or leap / 2 <= ahead <= leap + PACED

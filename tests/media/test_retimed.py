@@ -151,3 +151,52 @@ def test_a_clock_that_has_drifted_since_it_leapt_leaves_nothing_behind_when_the_
     pieces = {tape.read(at, at + 160): tape.call_time(at) for at in range(0, tape.end - 160, 160)}
     assert len(pieces.keys() & captured.keys()) > 1400
     assert max(abs(at - captured[piece]) for piece, at in pieces.items() if piece in captured) <= 0.005
+
+
+@pytest.mark.parametrize("leap", [0.0019, -0.0019, 0.02, -0.02, 0.2, -0.2])
+@pytest.mark.parametrize("lost", [None, 3])
+def test_a_sender_s_clock_that_leaps_again_and_again_moves_no_word(leap: float, lost: int | None) -> None:
+    """Timestamps leap, the audio does not: a packet is lost now and then, three packets after a leap."""
+    plane, row = plane_with_leg(GateSettings(mode="off"))
+    sender, sent, captured = Sender(), [], {}
+    for k in range(50 * 60):
+        is_leap = k > 100 and k % 23 == 0
+        sender.timestamp = (sender.timestamp + is_leap * round(leap * 8000)) & 0xFFFF_FFFF
+        datagram, at = sender.packet(), 100.0 + 0.02 * k
+        if k % 23 != lost:
+            captured[datagram[12:]] = at
+            sent.append((at + 0.02, datagram))
+    errors = errors_of(sent, captured, plane=plane, row=row)
+    assert len(errors) == len(sent)
+    assert max(map(abs, errors)) <= 0.003
+
+
+def test_a_leap_right_behind_a_lost_packet_moves_no_word() -> None:
+    plane, row = plane_with_leg(GateSettings(mode="off"))
+    sender, sent, captured = Sender(), [], {}
+    for k in range(400):
+        sender.timestamp = (sender.timestamp + (k == 203) * 320) & 0xFFFF_FFFF
+        datagram, at = sender.packet(), 100.0 + 0.02 * k
+        if k != 202:
+            captured[datagram[12:]] = at
+            sent.append((at + 0.02, datagram))
+    errors = errors_of(sent, captured, plane=plane, row=row)
+    assert max(map(abs, errors)) <= 0.003
+
+
+def test_pauses_in_sending_are_no_leaps_though_packets_are_late() -> None:
+    plane, row = plane_with_leg(GateSettings(mode="off"))
+    sender, sent, captured, at, came = Sender(), [], {}, 100.0, 0.0
+    rng = np.random.default_rng(3)
+    for k in range(50 * 60):
+        if k % 17 == 16:
+            pause = rng.choice([0.02, 0.04, 0.1, 0.3, 1.0])
+            sender.skip(pause)
+            at += pause
+        datagram = sender.packet()
+        captured[datagram[12:]] = at
+        at += 0.02
+        came = max(came, at + rng.uniform(0.0, 0.03))
+        sent.append((came, datagram))
+    errors = errors_of(sent, captured, plane=plane, row=row)
+    assert max(map(abs, errors[50:])) <= 0.005
