@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import fcntl
+import select
 import socket
 import struct
+from collections.abc import Callable
 
-from bridge.clock import monotonic, unix_offset
+from bridge.clock import StampClock, monotonic, unix_offset
 
 SIOCGSTAMPNS = 0x8907  # Linux, asm-generic/sockios.h: stamp of the datagram that was read last
 TIMESPEC = struct.Struct("ll")
@@ -14,15 +16,35 @@ TCP_INFO = 11  # Linux, linux/tcp.h
 LAST_DATA_RECEIVED = struct.Struct("52xI")  # tcpi_last_data_recv: ms since data came
 
 
-def of_datagram(sock: socket.socket) -> float:
-    """Arrival (monotonic) of the datagram that was read last from `sock`. The first call has the kernel stamp what
-    comes later, and answers the present."""
-    now = monotonic()
-    try:
-        seconds, nanoseconds = TIMESPEC.unpack(fcntl.ioctl(sock.fileno(), SIOCGSTAMPNS, bytes(TIMESPEC.size)))
-    except (OSError, ValueError):  # nothing was read yet; the socket is closed
-        return now
-    return min(float(seconds + nanoseconds * 1e-9) - unix_offset(), now)
+class DatagramArrivals:
+    """Of one socket. From now on the kernel stamps what comes."""
+
+    def __init__(self, sock: socket.socket, offset: Callable[[], float] = unix_offset) -> None:
+        self._socket = sock
+        self._stamps = StampClock(offset)
+        self.last()
+
+    def last(self) -> float:
+        """When (monotonic) the datagram came that was read last; the present where none was."""
+        now = monotonic()
+        try:
+            seconds, nanoseconds = TIMESPEC.unpack(
+                fcntl.ioctl(self._socket.fileno(), SIOCGSTAMPNS, bytes(TIMESPEC.size))
+            )
+        except (OSError, ValueError):  # nothing was read yet; the socket is closed
+            return now
+        self._stamps.begin()
+        at = float(seconds + nanoseconds * 1e-9) - self._stamps.offset
+        if self._stamps.has_stepped:
+            at = self._stamps.corrected(at, now)
+            if not self._has_more():
+                self._stamps.end()
+        return min(at, now)
+
+    def _has_more(self) -> bool:
+        waiting = select.poll()
+        waiting.register(self._socket.fileno(), select.POLLIN)
+        return bool(waiting.poll(0))
 
 
 def of_stream(sock: socket.socket) -> float:

@@ -4,7 +4,6 @@ that is half sent, unread or from a stranger is closed."""
 from __future__ import annotations
 
 import asyncio
-import socket
 from typing import Protocol, cast
 
 import structlog
@@ -43,19 +42,18 @@ class Datagrams(asyncio.DatagramProtocol):
 
     def __init__(self, edge: Edge) -> None:
         self._edge = edge
-        self._socket: socket.socket
+        self._arrivals: arrival.DatagramArrivals
         self.bound: tuple[str, int] = ("", 0)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._socket = transport.get_extra_info("socket")
-        arrival.of_datagram(self._socket)
+        self._arrivals = arrival.DatagramArrivals(transport.get_extra_info("socket"))
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
         host, port = addr[0], addr[1]
         if len(data) < MIN_DATAGRAM_BYTES or not self._edge.admit(host):
             return
         flow = Flow("udp", self._edge.local_address(self.bound, host), (host, port))
-        self._edge.received(data, flow, arrival.of_datagram(self._socket))
+        self._edge.received(data, flow, self._arrivals.last())
 
     def error_received(self, exc: Exception) -> None:
         """ICMP unreachable: the transaction's timers say when to give up."""
