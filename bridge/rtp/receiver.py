@@ -32,6 +32,7 @@ JUMP = 0.25  # s: two packets whose delay differs by more are not explained by j
 AHEAD = 0.3  # s: a packet earlier than the path allows by that much means the sender's clock leapt
 PACED = 0.005  # s: packets that come on time do so to within that; those of a burst are earlier
 DOUBT = 0.1  # s: how long a doubt may hold audio back
+FOLLOWS = 1.0  # s: what came longer ago may have been played over since, its time is past
 LATEST = 60.0  # s: no network keeps a packet for longer
 COMFORT_BEHIND = 0.06  # s that filled-in comfort noise stays behind real time, so that audio can still come in
 COMFORT_STEPS = 50  # of 20 ms at a time; what a loop that stood still is behind by, it fills in its next ticks
@@ -68,7 +69,8 @@ class Receiver:
         self._buffer: dict[int, _Item] = {}
         self._hole_since = 0.0
         self._skipped = array("H")
-        self._restart_seq: int | None = None
+        self._leapt: _Item | None = None
+        "A packet far from what is expected: dropped, unless the next one follows it."
         self._missing = 0
         self._is_new_clock = True
         "The next audio starts a timestamp line that has nothing to do with the one before."
@@ -150,7 +152,7 @@ class Receiver:
         lanes.received_before[row] = lanes.received[row] - 1  # all but this packet
         self._is_started = True
         self._is_new_clock = True
-        self._restart_seq = None
+        self._leapt = None
         del self._skipped[:]
         for guess in self._guesses.values():
             guess.begin()
@@ -169,7 +171,7 @@ class Receiver:
                 return []
             return self._deliver(item)
         if 0 <= ahead < MAX_DROPOUT:
-            self._restart_seq = None
+            self._leapt = None
             if item.seq in self._buffer:
                 self.counts.duplicate += 1
                 return []
@@ -195,14 +197,20 @@ class Receiver:
 
     def _leap(self, item: _Item) -> list[Frame]:
         """RFC 3550 A.1: two successive packets there mean that the sender restarted without a new SSRC."""
-        if item.seq != self._restart_seq:
-            self._restart_seq = (item.seq + 1) & 0xFFFF
+        leapt = self._leapt
+        if leapt is None or item.seq != (leapt.seq + 1) & 0xFFFF:
+            self._leapt = item
             self.counts.malformed += 1
             return []
         out = self.flush()
         self.counts.restarts += 1
-        self._start(item, self._lanes.ssrc.item(self._row))
-        return out + self._deliver(item)
+        if item.arrival - leapt.arrival > FOLLOWS:
+            self._start(item, self._lanes.ssrc.item(self._row))
+            return out + self._deliver(item)
+        self.counts.malformed -= 1  # it was the first of what the sender goes on with
+        self._start(leapt, self._lanes.ssrc.item(self._row))
+        self._lanes.received_before[self._row] -= 1
+        return out + self._deliver(leapt) + self._place(item)
 
     # -- holes and doubts -----------------------------------------------------------------------------------------
 
