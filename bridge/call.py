@@ -145,19 +145,22 @@ class Call:
         return leg
 
     def ended(self, reason: str, now: float) -> None:
-        """See `IngressCall`. The legs are closed by the next tick, behind the audio that has already arrived."""
+        """See `IngressCall`. The legs are closed by the next tick, behind the audio that had arrived by `now`."""
         if self._ended_at is not None:
             return
         self._ended_at = now
         self._reason = reason
         log.info("call ending", call=self.id, reason=reason)
-        self._wiring.after_read(self._close_legs)
+        self._backstop.call = self
+        self._wiring.arm(self._backstop, now + self._plan.stt.replay_s + CLOSING)
+        for leg in self._legs:
+            leg.close_behind(now)
 
-    def end_leg(self, leg: Leg, now: float) -> None:
-        """One leg is gone, the others go on; the call ends with its last leg."""
+    def end_leg(self, leg: Leg, now: float, *, at: float) -> None:
+        """See `bridge.leg.Party`."""
         if self._is_last(leg):
-            self.ended("hangup", now)
-        leg.close(now)
+            self.ended("hangup", at)
+        leg.close(now, at=at)
 
     def fail_leg(self, leg: Leg, now: float) -> None:
         """See `bridge.leg.Party`. The peer is told when nobody listens to it any more."""
@@ -167,14 +170,6 @@ class Call:
 
     def _is_last(self, leg: Leg) -> bool:
         return self._ended_at is None and all(other is leg or other.is_closed for other in self._legs)
-
-    def _close_legs(self, now: float) -> None:
-        """The last audio goes out, then the end of each stream."""
-        if not self.is_over:
-            self._backstop.call = self
-            self._wiring.arm(self._backstop, now + self._plan.stt.replay_s + CLOSING)
-        for leg in self._legs:
-            leg.close(now)
 
     def give_up(self, now: float) -> None:
         """Last words are waited for no longer: whatever turns are open end, and `call.ended` follows."""

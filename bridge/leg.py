@@ -35,6 +35,7 @@ from bridge.stt.events import Finished, SttEvent
 from bridge.wiring import Stt, Wiring
 
 WEBRTC_AUDIO, WEBRTC_CODEC = AudioFormat("linear16", 16000), "OPUS"
+STRAGGLES = 0.02  # s, a tick: audio sent before a BYE that is stamped behind it, by another path and another clock
 log = structlog.get_logger()
 
 
@@ -56,8 +57,8 @@ class Party(Protocol):
         """The leg's last event is out."""
         ...
 
-    def end_leg(self, leg: Leg, now: float) -> None:
-        """The leg's audio has ended, the call may go on."""
+    def end_leg(self, leg: Leg, now: float, *, at: float) -> None:
+        """The leg's audio has ended at `at`; the others go on, and the call ends with its last leg."""
         ...
 
     def fail_leg(self, leg: Leg, now: float) -> None:
@@ -143,12 +144,17 @@ class Leg:
         """Its last event is out."""
         return self._is_finished
 
-    def close(self, now: float) -> None:
+    def close_behind(self, at: float) -> None:
+        """Closes it once what had arrived by `at` is read: that is its end, which may be seconds ago where the process
+        stood still since. A peer that sends on is not heard beyond it."""
+        self._wiring.after_read(lambda now: self.close(now, at=at), row=self._row, at=at + STRAGGLES)
+
+    def close(self, now: float, *, at: float | None = None) -> None:
         """No more audio comes: hands over the rest, ends the stream; `Finished` follows once the last words are in.
-        Call it after the tick has read what had arrived."""
+        `at`: when it ended, if not now."""
         if self._closed_at is not None:
             return
-        self._closed_at = now
+        self._closed_at = now if at is None else at
         if self._row < 0:
             self._release_line(now)
             self._finish(now)
@@ -280,7 +286,9 @@ class Leg:
 
     def ended(self, now: float) -> None:
         """See `IngressLeg`."""
-        self._wiring.after_read(lambda read_at: self._party.end_leg(self, read_at))
+        self._wiring.after_read(
+            lambda read_at: self._party.end_leg(self, read_at, at=now), row=self._row, at=now + STRAGGLES
+        )
 
     def failed(self) -> None:
         """A bug of ours: the leg is ended, the others go on."""

@@ -39,10 +39,10 @@ class Timers:
         self._armed += 1
         heapq.heappush(self._heap, (at, self._armed, target))
 
-    def after_read(self, then: Callable[[float], None], *, row: int = -1, at: float = inf) -> None:
-        """Has `then` called, with `now`, once everything was read that has arrived by `at`, or by this moment: in `row`
-        of the plane, or in all."""
-        self._after_read.append(_Reader(min(at, self._now()), row, then))
+    def after_read(self, then: Callable[[float], None], *, row: int = -1, at: float | None = None) -> None:
+        """Has `then` called, with `now`, once everything is read that has arrived by `at` (now): in `row` of the plane,
+        or in all. A time to come is not waited for; only what came before it is read first, if it is read now."""
+        self._after_read.append(_Reader(self._now() if at is None else at, row, then))
 
     def take_due(self, now: float) -> Iterator[Timed]:
         """What is due, earliest first, with what is armed for a time that has passed while this goes on."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from math import inf
 from typing import Protocol
 
 from bridge.config import SttSettings
@@ -64,7 +63,7 @@ class MediaInput(Protocol):
 class AfterRead(Protocol):
     """`Timers.after_read`: calls back in the next tick, or a later one, with `now`."""
 
-    def __call__(self, then: Callable[[float], None], *, row: int = -1, at: float = inf) -> None: ...
+    def __call__(self, then: Callable[[float], None], *, row: int = -1, at: float | None = None) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,6 +51,23 @@ def test_a_call_that_ended_is_heard_to_its_end_however_late_it_is_read(house: Ho
     assert house.transcriptions[0].told[-1] == "finish"
 
 
+@pytest.mark.parametrize("by", ["call", "leg"])
+def test_what_comes_after_the_end_is_not_of_the_call_however_late_that_is_heard_of(house: House, by: str) -> None:
+    """A caller whose sender goes on for a moment: its ledger lasts as long as the call did."""
+    call = answered(house)
+    zero = house.now
+    ended, _ = send(call, 60, 40)
+    house.now = time.monotonic() + 1.0  # stood still meanwhile
+    if by == "call":
+        call.ended("hangup", ended)
+    else:
+        call.legs[0].ended(ended)
+    house.run(0.2)
+    ledger = call.legs[0].ledger(house.now)
+    assert ledger["received_s"] == 60 * 0.02
+    assert ledger["received_s"] + ledger["absent_s"] == pytest.approx(max(ended - zero, 60 * 0.02), abs=0.001)
+
+
 def test_what_came_in_a_pause_stays_withheld_however_late_it_is_read(house: House) -> None:
     call = answered(house)
     house.service.act(call.id, "leg1", "pause")

@@ -56,3 +56,10 @@ def test_who_waits_for_one_row_waits_for_no_other() -> None:
     timers.after_read(called.append, row=4, at=1.0)
     assert timers.take_read(lambda: {4: 0.9, 7: 3.0}) == []
     assert timers.take_read(lambda: {4: 1.1, 7: 0.1}) == [called.append]
+
+
+def test_a_time_to_come_is_not_waited_for_but_what_came_before_it_is_read_first() -> None:
+    timers, called = Timers(lambda: 5.0), []
+    timers.after_read(called.append, row=4, at=5.02)
+    assert timers.take_read(lambda: {4: 5.01}) == []
+    assert timers.take_read(lambda: {7: 5.01}) == [called.append]
