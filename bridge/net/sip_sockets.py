@@ -28,6 +28,8 @@ class Edge(Protocol):
 
     def has_room(self) -> bool: ...
 
+    def opened(self, transport: asyncio.DatagramTransport, bound: tuple[str, int]) -> None: ...
+
     def local_address(self, bound: tuple[str, int], remote_host: str) -> tuple[str, int]: ...
 
     def received(self, data: bytes, flow: Flow, at: float) -> None: ...
@@ -43,16 +45,20 @@ class Datagrams(asyncio.DatagramProtocol):
     def __init__(self, edge: Edge) -> None:
         self._edge = edge
         self._arrivals: arrival.DatagramArrivals
-        self.bound: tuple[str, int] = ("", 0)
+        self._bound: tuple[str, int]
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """All is ready when this returns: uvloop may read before `create_datagram_endpoint` answers."""
         self._arrivals = arrival.DatagramArrivals(transport.get_extra_info("socket"))
+        host, port = transport.get_extra_info("sockname")[:2]
+        self._bound = (host, port)
+        self._edge.opened(cast("asyncio.DatagramTransport", transport), self._bound)
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
         host, port = addr[0], addr[1]
         if len(data) < MIN_DATAGRAM_BYTES or not self._edge.admit(host):
             return
-        flow = Flow("udp", self._edge.local_address(self.bound, host), (host, port))
+        flow = Flow("udp", self._edge.local_address(self._bound, host), (host, port))
         self._edge.received(data, flow, self._arrivals.last())
 
     def error_received(self, exc: Exception) -> None:

@@ -108,15 +108,9 @@ class SipDriver:
 
     async def _listen_udp(self, address: ListenAddress) -> None:
         family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-        transport, protocol = await asyncio.get_running_loop().create_datagram_endpoint(
+        await asyncio.get_running_loop().create_datagram_endpoint(
             lambda: Datagrams(self), (address.host, address.port), family=family
         )
-        sock = transport.get_extra_info("socket")
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
-        host, port = transport.get_extra_info("sockname")[:2]
-        protocol.bound = (host, port)
-        self._udp[host, port] = transport
-        self.bound.append(ListenAddress("udp", host, port))
 
     async def close(self) -> None:
         """Stops listening and closes every connection; what was written is still sent."""
@@ -334,6 +328,13 @@ class SipDriver:
 
     def has_room(self) -> bool:
         return len(self._streams) < MAX_CONNECTIONS
+
+    def opened(self, transport: asyncio.DatagramTransport, bound: tuple[str, int]) -> None:
+        """A UDP socket listens."""
+        sock = transport.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
+        self._udp[bound] = transport
+        self.bound.append(ListenAddress("udp", *bound))
 
     def connected(self, stream: Stream, flow: Flow) -> None:
         self._streams[flow] = stream

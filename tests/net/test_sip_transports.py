@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
+import threading
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+import uvloop
 
 from bridge.net import sip_sockets, sip_transports
 from bridge.net.sip_listen import ListenAddress, parse_listen
@@ -294,3 +297,33 @@ async def test_a_call_is_accepted_when_its_200_leaves_even_where_sending_takes_l
     finally:
         transport.close()
         await driver.close()
+
+
+def test_a_request_that_comes_while_we_start_is_answered() -> None:
+    """Phones repeat what was not answered before a restart. uvloop reads sooner than asyncio."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    stop = threading.Event()
+    troubles: list[dict[str, object]] = []
+
+    def phone() -> None:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as own:
+            while not stop.is_set():
+                own.sendto(OPTIONS % (1, 1), ("127.0.0.1", port))
+
+    async def serve() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: troubles.append(context))
+        for _ in range(30):
+            async with listening(f"udp:127.0.0.1:{port}"):
+                await asyncio.sleep(0.01)
+
+    sender = threading.Thread(target=phone)
+    sender.start()
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(serve())
+    finally:
+        stop.set()
+        sender.join()
+    assert troubles == []
