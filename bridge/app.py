@@ -69,7 +69,11 @@ class Bridge:
         capacity = settings.service.rows
         self._plane = Plane(capacity=capacity, chunk_ms=settings.stt.chunk_ms, rtp=settings.rtp)
         self._sockets = MediaSockets(
-            bind=settings.rtp.bind, first=settings.rtp.ports[0], last=settings.rtp.ports[1], capacity=2 * capacity
+            bind=settings.rtp.bind,
+            first=settings.rtp.ports[0],
+            last=settings.rtp.ports[1],
+            capacity=2 * capacity,
+            begin=random.random(),
         )
         self.metrics.rtp_ports.read_from(lambda: float(self._sockets.in_use))
         self.metrics.tasks.read_from(lambda: float(len(asyncio.all_tasks())))

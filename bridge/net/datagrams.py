@@ -77,14 +77,23 @@ class MediaSockets:
     """Hands out port pairs and reads what arrived on them. Not thread-safe; `close` frees everything."""
 
     def __init__(
-        self, *, bind: str, first: int, last: int, capacity: int, offset: Callable[[], float] = unix_offset
+        self,
+        *,
+        bind: str,
+        first: int,
+        last: int,
+        capacity: int,
+        begin: float = 0.0,
+        offset: Callable[[], float] = unix_offset,
     ) -> None:
+        """`begin`: where in the range, 0 to 1, the first pair is taken. After a crash that should not be where it was
+        before: phones still send to the ports of the calls that died."""
         self._bind = bind
         self._stamps = StampClock(offset)
         self._family = socket.AF_INET6 if ":" in bind else socket.AF_INET
         self._first = first + first % 2
         self._pairs = max((last - self._first + 1) // 2, 0)
-        self._next = 0
+        self._next = int(begin * self._pairs)
         self._epoll = select.epoll()
         self._rows: dict[int, tuple[int, bool, socket.socket]] = {}
         self._buffer = np.empty((capacity, DATAGRAM_BYTES), np.uint8)

@@ -23,7 +23,8 @@ Take = Callable[[bytes, tuple[str, int], float], None]
 
 
 class IceSockets:
-    """Hands out ports from the top of `ports` down: telephony's pairs go up from its bottom."""
+    """Hands out ports from the top of `ports` down; telephony's pairs go up. Whoever meets a port in use takes the
+    next."""
 
     def __init__(self, *, first: int, last: int) -> None:
         self._first, self._last = first, last

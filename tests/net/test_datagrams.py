@@ -26,6 +26,14 @@ def send(port: int, *datagrams: bytes) -> None:
             sender.sendto(datagram, ("127.0.0.1", port))
 
 
+@pytest.mark.parametrize(("begin", "at"), [(0.0, 0), (0.5, 10), (0.999, 19)])
+def test_ports_are_given_in_turn_from_where_it_was_told_to_begin(begin: float, at: int) -> None:
+    sockets = MediaSockets(bind="127.0.0.1", first=FIRST, last=FIRST + 39, capacity=64, begin=begin)
+    ports = [sockets.open_pair().port for _ in range(20)]
+    assert ports == [FIRST + 2 * ((at + n) % 20) for n in range(20)]
+    sockets.close()
+
+
 def test_a_pass_holds_one_datagram_of_each_socket_and_the_next_pass_the_rest(sockets: MediaSockets) -> None:
     a, b = sockets.open_pair(), sockets.open_pair()
     sockets.attach(a, 5)
