@@ -177,9 +177,12 @@ class Leg:
         if wiring.seats[self._row] is not self:
             return
         wiring.seats[self._row] = None
-        if self._digits is not None:
-            self._digits.close()
-        self._books = self._now_books()
+        try:
+            if self._digits is not None:
+                self._digits.close()
+            self._books = self._now_books()
+        except Exception:  # the boundary of one leg: its books are lost, its row and port are not
+            log.exception("leg failed", call=self._party.id, leg=self.id)
         wiring.plane.free_leg(self._row)
         self._release_line(now)
 
@@ -198,8 +201,8 @@ class Leg:
         self._is_finished = True
         if self._row >= 0:
             self._speech.close(now)
-            assert self._books is not None
-            count(self._wiring.metrics, self.ledger(now), self._books, provider=self._stt_settings.provider)
+            if self._books is not None:
+                count(self._wiring.metrics, self.ledger(now), self._books, provider=self._stt_settings.provider)
         self._party.leg_done(self, now)
 
     # -- what an ingress and the API say ----------------------------------------------------------------------------
@@ -395,7 +398,8 @@ class Leg:
 
     def ledger(self, now: float, *, is_last: bool = False) -> dict[str, Any]:
         """The leg's books as the contract defines them; seconds. `is_last`: should the process die now."""
-        if self._row < 0:
+        is_lost = self._books is None and self._row >= 0 and self._wiring.seats[self._row] is not self
+        if self._row < 0 or is_lost:
             return events.untold_ledger(self.role)
         books = self._books or self._now_books()
         lasted_s = (self._closed_at if self._closed_at is not None else now) - self._started_at

@@ -13,7 +13,7 @@ import pytest
 
 import rtpcodecs
 from bridge.call import Call
-from bridge.config import ServiceSettings, Settings, SttSettings
+from bridge.config import GateSettings, ServiceSettings, Settings, SttSettings
 from bridge.errors import CapacityError, PeerError
 from bridge.ingress.contract import CallOffer, LegOffer, MediaOffer, PayloadFormat
 from bridge.leg import Leg
@@ -34,6 +34,7 @@ from bridge.web.feed import Feeds
 from bridge.wiring import Wiring
 
 PCMU = PayloadFormat(0, rtpcodecs.CODECS["PCMU"])
+AUDIO = AudioFormat("mulaw", 8000)
 PORTS = (45740, 45747)  # four pairs
 
 
@@ -215,6 +216,26 @@ def test_a_leg_whose_end_fails_keeps_neither_its_port_nor_the_call_open(house: H
     house.run(200.0)
     assert house.types()[-1] == "call.ended"
     assert house.left_behind() == (0, 0, 0)
+
+
+def test_a_leg_whose_books_cannot_be_read_at_its_end_keeps_neither_its_row_nor_the_call_open(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call = house.open(n_legs=2)
+    call.answered(house.now)
+    house.run(0.1)
+    read, broken = house.plane.books, call.legs[0].row
+    monkeypatch.setattr(house.plane, "books", lambda row: _fail() if row == broken else read(row))
+    call.ended("hangup", house.now)
+    house.run(0.1)
+    for transcription in house.transcriptions:
+        transcription.on_events([Finished()])
+    assert house.types()[-1] == "call.ended"
+    ledgers = house.events[-1].data["legs"]
+    assert [ledgers[leg]["role"] for leg in ("leg1", "leg2")] == ["caller", "agent"]
+    assert house.left_behind() == (0, 0, 0)
+    monkeypatch.undo()
+    assert len([house.plane.open_leg(AUDIO, GateSettings(), house.now) for _ in range(10)]) == 10, "all rows"
 
 
 def test_a_speaker_who_is_named_before_the_answer_stands_in_its_first_event(house: House) -> None:
