@@ -19,6 +19,8 @@ COMPRESS_ABOVE = 2048  # bytes; below, the headers are most of it
 RECENT = 50
 RECENT_MAX = 500
 GATE_TIMES = {"preroll_ms", "hangover_ms", "turn_end_ms", "mute_after_ms"}
+CORRELATED = 16  # entries
+CORRELATED_KEY = 64  # characters
 LONGEST_MS = 600_000  # of any of them; more would never come to pass in a call
 
 
@@ -41,16 +43,11 @@ class CallsApi:
         ]
 
     async def list(self, request: web.Request) -> web.Response:
-        state = request.query.get("state", "live")
-        if state == "live":
-            return _json({"calls": list(self._calls.list())})
-        if state != "ended":
-            return problem(400, "state is live or ended.")
-        limit = request.query.get("limit", str(RECENT))
-        if not limit.isascii() or not limit.isdigit() or not 1 <= int(limit[:9]) <= RECENT_MAX:
-            return problem(400, f"limit is a number from 1 to {RECENT_MAX}.")
+        limit = int(request.query.get("limit", 0))
+        if request.query.get("state", "live") == "live":
+            return _json({"calls": list(self._calls.list())[-limit:]})
         live = {call["id"] for call in self._calls.list()}
-        stored = await self._calls.recent(int(limit))
+        stored = await self._calls.recent(limit or RECENT)
         return _json({"calls": [call for call in stored if call["id"] not in live]})
 
     async def get(self, request: web.Request) -> web.Response:
@@ -63,7 +60,9 @@ class CallsApi:
     async def act(self, request: web.Request) -> web.Response:
         asked = request.match_info
         verb = next(verb for verb in VERBS if verb == asked["verb"])
-        if not self._calls.act(asked["call"], asked["leg"], verb, _arrival(request)):
+        at = _arrival(request)
+        await _no_body(request)
+        if not self._calls.act(asked["call"], asked["leg"], verb, at):
             return problem(404, "No such call or leg is going on.")
         return web.Response(status=204)
 
@@ -74,6 +73,7 @@ class CallsApi:
         return web.Response(status=204)
 
     async def end(self, request: web.Request) -> web.Response:
+        await _no_body(request)
         if not self._calls.end(request.match_info["call"]):
             return problem(404, "No such call is going on.")
         return web.Response(status=204)
@@ -86,6 +86,12 @@ class CallsApi:
         response = _json(call, status=201)
         response.headers["Location"] = f"/v1/calls/{call['id']}"
         return response
+
+
+async def _no_body(request: web.Request) -> None:
+    """Some clients always send one. Raises PeerError where it says something that nobody would heed."""
+    if request.can_read_body and (await body(request)).strip() not in (b"", b"{}", b"null"):
+        raise PeerError("There is no body here: nothing in it would count.")
 
 
 def _arrival(request: web.Request) -> float:
@@ -132,16 +138,20 @@ def call_wish(text: bytes) -> CallWish:
         raise PeerError("legs: a list of 1 to 16 legs.")
     correlation = body.get("correlation", {})
     _only(correlation, "correlation", None)
+    if len(correlation) > CORRELATED or any(len(key) > CORRELATED_KEY for key in correlation):
+        raise PeerError(f"correlation: at most {CORRELATED} entries, named by at most {CORRELATED_KEY} characters.")
     return CallWish(
         tuple(_leg_wish(leg, f"legs[{n}]") for n, leg in enumerate(legs)),
         from_=_text(body, "from", ""),
         to=_text(body, "to", ""),
-        correlation={key[:64]: _text(correlation, key, "correlation.") for key in list(correlation)[:16]},
+        correlation={key: _text(correlation, key, "correlation.") for key in correlation},
     )
 
 
 def _leg_wish(leg: Any, where: str) -> LegWish:
     _only(leg, where, {"role", "codec", "codecs", "participant", "payload_type", "telephone_event", "remote"})
+    if {"codec", "codecs"} <= leg.keys():
+        raise PeerError(f"{where}: codec or codecs, not both.")
     codecs = leg.get("codecs", [leg.get("codec", "PCMU")])
     if not isinstance(codecs, list) or not 1 <= len(codecs) <= 8 or not all(isinstance(c, str) for c in codecs):
         raise PeerError(f"{where}: codec is a name, or codecs a list of names.")

@@ -6,7 +6,7 @@ from typing import Any
 
 from bridge import __version__
 from bridge.config import AT_LEAST, CHOICES
-from bridge.web.api import LONGEST_MS
+from bridge.web.api import CORRELATED, CORRELATED_KEY, LONGEST_MS, RECENT_MAX
 from bridge.web.contract import VERBS
 from rtpcodecs import CODECS
 
@@ -73,7 +73,12 @@ SCHEMAS: dict[str, Json] = {
         closed=True,
         legs=listed(ref("LegWish"), minItems=1, maxItems=16),
         to=NAME,
-        correlation={"type": "object", "additionalProperties": NAME},
+        correlation={
+            "type": "object",
+            "additionalProperties": NAME,
+            "maxProperties": CORRELATED,
+            "propertyNames": {"maxLength": CORRELATED_KEY},
+        },
         **{"from": NAME},
     ),
     "LegWish": obj(
@@ -143,11 +148,13 @@ PROBLEMS = {
     "429": "Too many new calls from one address; Retry-After says when.",
     "503": "Full, draining, or the store is away; Retry-After says when.",
 }
-ALWAYS = ("401", "403", "421", "429")
+ALWAYS = ("400", "401", "403", "421", "429")
 
 
 def operation(summary: str, replies: dict[str, Json], *problems: str, **more: Any) -> Json:
-    refused = {code: reply(PROBLEMS[code], "application/problem+json", ref("Problem")) for code in (*problems, *ALWAYS)}
+    refused = {
+        code: reply(PROBLEMS[code], "application/problem+json", ref("Problem")) for code in sorted({*problems, *ALWAYS})
+    }
     return {"summary": summary, "responses": replies | refused, **more}
 
 
@@ -165,19 +172,29 @@ CALL = parameter("call", "path", "Call id.", STRING | {"minLength": 1})
 LEG = parameter("leg", "path", "Leg id.", STRING | {"minLength": 1})
 VERB = parameter("verb", "path", "What to do.", {"type": "string", "enum": list(VERBS)})
 SESSION = parameter("session", "path", "From the Location header.", STRING | {"minLength": 1})
-ROLE = parameter("role", "query", "Role of the leg.", {"type": "string", "pattern": "^[A-Za-z0-9_-]{0,64}$"})
-AFTER = parameter("after", "query", "As Last-Event-ID.", {"type": "string", "pattern": "^[0-9]{0,15}$"})
+
+
+def one_of(*values: str) -> Json:
+    return {"type": "string", "enum": list(values), "title": " or ".join(values)}
+
+
+def matching(pattern: str, title: str) -> Json:
+    return {"type": "string", "pattern": pattern, "title": title}
+
+
+ROLE_NAME = matching("^[A-Za-z0-9_-]{0,64}$", "a word of at most 64 letters and digits")
+MOMENT = matching("^[0-9]{0,15}$", "a number of at most 15 digits")
+COUNT = {"type": "integer", "minimum": 1, "maximum": RECENT_MAX, "title": f"a number from 1 to {RECENT_MAX}"}
+ROLE = parameter("role", "query", "Role of the leg.", ROLE_NAME)
+AFTER = parameter("after", "query", "As Last-Event-ID.", MOMENT)
 LAST_ID = parameter(
-    "Last-Event-ID",
-    "header",
-    "Send what came after it; of all calls, what came about then may come again.",
-    AFTER["schema"],
+    "Last-Event-ID", "header", "Send what came after it; of all calls, what came about then may come again.", MOMENT
 )
-INTERIM = parameter("interim", "query", "0: no interims.", {"type": "string", "enum": ["0", "1"]})
-FOLLOW = parameter("follow", "query", "0: end with what is stored now.", {"type": "string", "enum": ["0", "1"]})
-FROM = parameter("from", "query", "Where to begin.", {"type": "string", "enum": ["start", "now"]})
-STATE = parameter("state", "query", "Which calls.", {"type": "string", "enum": ["live", "ended"]})
-LIMIT = parameter("limit", "query", "With state=ended.", {"type": "integer", "minimum": 1, "maximum": 500})
+INTERIM = parameter("interim", "query", "0: no interims.", one_of("0", "1"))
+FOLLOW = parameter("follow", "query", "0: end with what is stored now.", one_of("0", "1"))
+FROM = parameter("from", "query", "Where to begin.", one_of("start", "now"))
+STATE = parameter("state", "query", "Which calls.", one_of("live", "ended"))
+LIMIT = parameter("limit", "query", "At most so many, the latest; of ended calls 50 where nothing is said.", COUNT)
 EMPTY = {"204": reply("Done. Idempotent.")}
 SSE = {"200": reply("Server-sent events; `data` is an Event.", "text/event-stream")}
 
@@ -191,7 +208,7 @@ def _offer() -> Json:
     return operation(
         "Open a WebRTC session (RFC 9725)",
         {"201": answered},
-        *("400", "404", "408", "413", "415", "422", "503"),
+        *("404", "408", "413", "415", "422", "503"),
         requestBody=body("application/sdp", STRING),
         parameters=[ROLE],
     )
@@ -205,7 +222,7 @@ def _session() -> Json:
     trickle = operation(
         "Add ICE candidates",
         EMPTY,
-        *("400", "404", "408", "412", "413", "415", "422"),
+        *("404", "408", "412", "413", "415", "422"),
         requestBody=body("application/trickle-ice-sdpfrag", STRING),
     )
     end = operation("End the session", {"200": reply("Ended.")}, "404")
@@ -216,12 +233,12 @@ def _calls_paths() -> dict[str, Json]:
     create = operation(
         "Open a call whose RTP is sent to us",
         {"201": as_json("Where to send RTP.", "ExternalCall")},
-        *("400", "404", "408", "413", "503"),
+        *("404", "408", "413", "503"),
         requestBody=body("application/json", ref("CallWish")),
     )
     return {
         "/v1/calls": {
-            "get": operation("Calls", {"200": as_json("Calls.", "Calls")}, "400", "503", parameters=[STATE, LIMIT]),
+            "get": operation("Calls", {"200": as_json("Calls.", "Calls")}, "503", parameters=[STATE, LIMIT]),
             "post": create,
         },
         "/v1/calls/{call}": {
@@ -234,7 +251,7 @@ def _calls_paths() -> dict[str, Json]:
             "patch": operation(
                 "Change a leg's gate settings, from the next tick on",
                 EMPTY,
-                *("400", "404", "408", "413"),
+                *("404", "408", "413"),
                 requestBody=body("application/json", ref("GateWish")),
             ),
         },
@@ -247,12 +264,12 @@ def _calls_paths() -> dict[str, Json]:
             "get": operation(
                 "Events of one call; ends with call.ended",
                 SSE,
-                *("400", "404", "503"),
+                *("404", "503"),
                 parameters=[FROM, AFTER, LAST_ID, INTERIM, FOLLOW],
             ),
         },
         "/v1/events": {
-            "get": operation("Events of all calls", SSE, "400", "503", parameters=[AFTER, LAST_ID, INTERIM])
+            "get": operation("Events of all calls", SSE, "503", parameters=[AFTER, LAST_ID, INTERIM, FOLLOW])
         },
         "/v1/status": {"get": operation("This process", {"200": reply("Status.", "application/json", obj())})},
     }

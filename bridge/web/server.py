@@ -20,6 +20,7 @@ from bridge.web.console import Console
 from bridge.web.contract import Calls, ExternalMedia, Whip
 from bridge.web.health import Health
 from bridge.web.openapi import document
+from bridge.web.parameters import Parameters
 from bridge.web.problems import problems
 from bridge.web.stream import EventStreams
 from bridge.web.whip import WhipApi
@@ -81,7 +82,8 @@ class WebServer:
 
     def _make_app(self, calls: Calls, external: ExternalMedia | None, whip: Whip | None) -> web.Application:
         access = Access(self._settings.tokens, is_loopback=_is_loopback(self._host))
-        middlewares = [self._counted, problems, access.middleware]
+        parameters = Parameters(document(needs_token=access.needs_token))
+        middlewares = [self._counted, problems, access.middleware, parameters.middleware]
         app = web.Application(middlewares=middlewares, client_max_size=MAX_BODY_BYTES)
         app.add_routes(Health(calls, self._metrics).routes(with_metrics=self._settings.metrics))
         app.add_routes(CallsApi(calls, external).routes())

@@ -68,22 +68,16 @@ class EventStreams:
 
     async def all_calls(self, request: web.Request) -> web.StreamResponse:
         after = _after(request)
-        if (wrong := _not_a_switch(request)) is not None:
-            return problem(400, f"{wrong} is 0 or 1.")
         if after and not _is_number(after):
             return problem(400, "Last-Event-ID is a unix time in milliseconds here.")
         return await self._serve(request, "", after or None)
 
     async def one_call(self, request: web.Request) -> web.StreamResponse:
         after = _after(request)
-        if (wrong := _not_a_switch(request)) is not None:
-            return problem(400, f"{wrong} is 0 or 1.")
         if after and not _is_number(after):
             return problem(400, "Last-Event-ID is the event's seq here.")
         call = request.match_info["call"]
         start = request.query.get("from", "start")
-        if start not in ("start", "now"):
-            return problem(400, "from is start or now.")
         return await self._serve(request, call, after if after or start == "start" else None)
 
     async def _serve(self, request: web.Request, call: str, after: str | None) -> web.StreamResponse:
@@ -187,11 +181,6 @@ class _Listener:
     async def _write(self, chunk: bytes) -> None:
         async with asyncio.timeout(STALLED):
             await self.response.write(chunk)
-
-
-def _not_a_switch(request: web.Request) -> str | None:
-    """The first of our switches that is neither on nor off: `interim=false` must not be taken for yes."""
-    return next((name for name in ("interim", "follow") if request.query.get(name, "1") not in ("0", "1")), None)
 
 
 def _after(request: web.Request) -> str:
