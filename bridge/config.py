@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from bridge.environment import misspelt, overlay, put
 from bridge.errors import ConfigError
 from bridge.tables import from_table
 
@@ -289,21 +290,17 @@ def read_tables(path: Path | None, environ: Mapping[str, str]) -> tuple[dict[str
             problems.append(f"{source}: not valid TOML: {error}")
     for name, keys in USUAL_NAMES.items():
         if environ.get(name):
-            _set(tables, keys, environ[name])
-    for name, value in environ.items():
-        if name.startswith("CALLBRIDGE_") and "__" in name:
-            _set(tables, tuple(name.removeprefix("CALLBRIDGE_").lower().split("__")), value)
+            put(tables, keys, environ[name])
+    overlay(tables, environ, problems)
+    problems += misspelt(environ, _known_keys())
     return tables, problems
 
 
-def _set(tables: dict[str, Any], keys: tuple[str, ...], value: str) -> None:
-    table = tables
-    for key in keys[:-1]:
-        child = table.setdefault(key, {})
-        if not isinstance(child, dict):
-            return
-        table = child
-    table[keys[-1]] = value
+def _known_keys() -> dict[str, frozenset[str]]:
+    """Keys of each section."""
+    sections = {field.name: getattr(Settings(), field.name) for field in dataclasses.fields(Settings)}
+    tables = {name: section for name, section in sections.items() if dataclasses.is_dataclass(section)}
+    return {name: frozenset(key.name for key in dataclasses.fields(table)) for name, table in tables.items()}
 
 
 def load(path: Path | None = None, environ: Mapping[str, str] | None = None) -> Settings:

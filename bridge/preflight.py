@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from bridge.config import Settings, parse
+from bridge.environment import PREFIX, strays
 from bridge.errors import ConfigError, SinkError
 from bridge.ingress.sip_screen import networks, server_tls
 from bridge.net.redis_link import Address
@@ -80,9 +81,13 @@ async def check_machine(settings: Settings, *, online: bool = False) -> list[Fin
     the provider takes our key (one connection, no audio)."""
     findings = [Finding(text) for text in [*_ports(settings), *_spool(settings)]]
     redis, provider = await asyncio.gather(_redis(settings), _provider(settings) if online else _nothing())
-    findings += [Finding(text, is_fatal=False) for text in [*redis, *_families(settings)]]
+    findings += [Finding(text, is_fatal=False) for text in [*redis, *_families(settings), *_strays()]]
     findings += [Finding(text) for text in provider]
     return findings
+
+
+def _strays() -> list[str]:
+    return [f"{name}: sets nothing; a setting is {PREFIX}SECTION__KEY" for name in strays(os.environ)]
 
 
 async def _nothing() -> list[str]:

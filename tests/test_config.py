@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.config import RedisSettings, RtpSettings, Settings, load, parse
+from bridge.config import RedisSettings, RtpSettings, Settings, load, parse, read_tables
+from bridge.environment import strays
 from bridge.errors import ConfigError
 from bridge.ingress.contract import CallOffer
 from bridge.plans import plan_for
@@ -207,3 +208,38 @@ async def test_a_provider_that_nobody_reaches_is_told_with_its_address_and_no_se
     assert problems == []
     assert f"stt.deepgram: cannot connect to 127.0.0.1:{port}: ConnectionRefusedError" in found
     assert not any("secret" in text or "hidden" in text for text in found)
+
+
+def test_a_setting_in_the_environment_with_one_underscore_for_two_is_refused_with_its_name(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "a.toml").write_text("")
+    environ = {"CALLBRIDGE_REDIS_URL": "x", "CALLBRIDGE_HTTP_LISTEN": "y"}
+    _, problems = read_tables(tmp_path / "a.toml", environ)
+    assert problems == [
+        "CALLBRIDGE_REDIS_URL: write CALLBRIDGE_REDIS__URL",
+        "CALLBRIDGE_HTTP_LISTEN: write CALLBRIDGE_HTTP__LISTEN",
+    ]
+
+
+def test_a_variable_below_what_is_no_table_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.toml").write_text('log.level = "info"')
+    _, problems = read_tables(tmp_path / "a.toml", {"CALLBRIDGE_LOG__LEVEL__X": "debug"})
+    assert problems == ["CALLBRIDGE_LOG__LEVEL__X: log.level is no table"]
+
+
+async def test_a_variable_that_sets_nothing_is_told_and_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CALLBRIDGE_VERBOSE", "1")
+    settings = parse({"http": {"listen": "127.0.0.1:0"}, "sip": {"listen": []}}, [])
+    found = [(finding.text, finding.is_fatal) for finding in await check_machine(settings)]
+    assert ("CALLBRIDGE_VERBOSE: sets nothing; a setting is CALLBRIDGE_SECTION__KEY", False) in found
+
+
+def test_what_kubernetes_tells_a_pod_of_our_service_is_no_setting() -> None:
+    told = """CALLBRIDGE_SERVICE_HOST CALLBRIDGE_SERVICE_PORT CALLBRIDGE_SERVICE_PORT_HTTP CALLBRIDGE_PORT
+        CALLBRIDGE_PORT_8080_TCP CALLBRIDGE_PORT_8080_TCP_ADDR CALLBRIDGE_PORT_5060_UDP_PROTO
+        CALLBRIDGE_HTTP_SERVICE_HOST CALLBRIDGE_HTTP_PORT_8080_TCP_PORT CALLBRIDGE_SIP_PORT"""
+    environ = dict.fromkeys(told.split(), "tcp://10.0.0.1:8080")
+    assert strays(environ) == []
+    assert read_tables(None, environ)[1] == []
+    assert strays({"CALLBRIDGE_HTTP_PORT": "8081"}) == ["CALLBRIDGE_HTTP_PORT"]
