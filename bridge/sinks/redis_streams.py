@@ -6,8 +6,10 @@ second copy. Works on one Redis, behind Sentinel, and on a Cluster; see `bridge.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import functools
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from math import inf
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import structlog
 from redis.exceptions import NoPermissionError
@@ -31,7 +33,26 @@ ASK_CALLS = 500  # calls per POSITIONS script
 LOOK_UP_TO = 5000  # calls; then from the oldest again
 CALLS_LOOK = 50  # oldest calls looked at per second for streams that have expired
 
+P = ParamSpec("P")
+T = TypeVar("T")
 log = structlog.get_logger()
+
+
+def _understood(
+    ask: Callable[Concatenate[RedisStreams, int, P], Awaitable[T]],
+) -> Callable[Concatenate[RedisStreams, int, P], Coroutine[Any, Any, T]]:
+    """Whatever answers there may be no Redis: a proxy without one behind it, another program on its port. What cannot
+    be made out is a failure of the sink as any other, and never a confirmation."""
+
+    @functools.wraps(ask)
+    async def asked(self: RedisStreams, partition: int, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return await ask(self, partition, *args, **kwargs)
+        except (AttributeError, IndexError, TypeError, ValueError) as error:
+            await self.disconnect(partition)
+            raise SinkError(f"that is no answer of Redis: {type(error).__name__}") from error
+
+    return asked
 
 
 class RedisStreams:
@@ -61,6 +82,7 @@ class RedisStreams:
     def generation(self, partition: int) -> int:
         return self._links[partition].generation
 
+    @_understood
     async def open(self, partition: int) -> None:
         link = self._links[partition]
         if link.is_open:
@@ -71,6 +93,7 @@ class RedisStreams:
         self._scripts[partition] = dict(zip(sources, digests, strict=True))
         await self._count_replicas(partition)
 
+    @_understood
     async def positions(self, partition: int, calls: Iterable[str]) -> Mapping[str, Position]:
         await self.open(partition)
         wanted = list(calls)
@@ -83,6 +106,7 @@ class RedisStreams:
                 found[call] = Position(int(seq), kind.decode() == CALL_ENDED)
         return found
 
+    @_understood
     async def write(self, partition: int, batch: Sequence[Part]) -> Receipt:
         await self.open(partition)
         parts = [part for part in batch if part.records]
@@ -104,6 +128,7 @@ class RedisStreams:
         self._is_durable[partition] = is_durable
         return _receipt(parts, answer, is_durable)
 
+    @_understood
     async def tend(self, partition: int) -> Health:
         await self.open(partition)
         await self._links[partition].follow_master()
@@ -121,6 +146,7 @@ class RedisStreams:
     def _does_without_replica(self, partition: int) -> bool:
         return monotonic() - self._replicated_at[partition] > REPLICA_AWAY
 
+    @_understood
     async def eviction(self, partition: int) -> str:
         """The policy by which this Redis throws entries away when full; empty: none, or it may not be asked."""
         await self.open(partition)
@@ -129,6 +155,10 @@ class RedisStreams:
         lines = await self._info(partition, "memory")
         policy = lines.get("maxmemory_policy", "noeviction")
         return "" if policy == "noeviction" or lines.get("maxmemory", "0") == "0" else policy
+
+    async def disconnect(self, partition: int) -> None:
+        """Never raises; what is asked next connects again."""
+        await self._links[partition].close()
 
     async def close(self) -> None:
         for link in self._links:
@@ -199,7 +229,10 @@ class RedisStreams:
         self._looked[partition] = at + CALLS_LOOK if at < LOOK_UP_TO and not gone else 0
 
 
-def _receipt(parts: Sequence[Part], answer: Sequence[int | bytes], is_durable: bool) -> Receipt:
+def _receipt(parts: Sequence[Part], answer: object, is_durable: bool) -> Receipt:
+    """Raises ValueError for what the script does not answer: events would be taken for published."""
+    if not isinstance(answer, list):
+        raise ValueError("no list")
     held: dict[str, int] = {}
     refused: dict[str, str] = {}
     for part, told in zip(parts, answer[1:], strict=True):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import shutil
 import subprocess
 import time
@@ -311,3 +312,62 @@ async def test_calls_that_never_end_keep_no_expired_one_in_the_set(redis_server:
                 await sink.tend(0)
             assert client.zscore("callbridge:calls", "expired") is None
             assert client.zcard("callbridge:calls") == 120
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"+OK\r\n",
+        b":0\r\n",
+        b":1\r\n",
+        b"$-1\r\n",
+        b"$3\r\nabc\r\n",
+        b"*0\r\n",
+        b"*1\r\n:9\r\n",
+        b"HTTP/1.1 400\r\n\r\n",
+    ],
+)
+@pytest.mark.parametrize("is_open_before", [False, True])
+async def test_whatever_else_answers_is_a_sink_that_fails_and_confirms_nothing(
+    redis_server: RedisServer, answer: bytes, is_open_before: bool
+) -> None:
+    """It took the whole service down: a proxy that answers for a Redis which is not there, another program's port."""
+    is_there = is_open_before
+
+    async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        to_reader, to_writer = await asyncio.open_connection("127.0.0.1", redis_server.port)
+        while data := await reader.read(65536):
+            n = len(re.findall(rb"(?:^|\r\n)\*\d+\r\n", data))
+            if not is_there:
+                writer.write(answer * n)
+                continue
+            to_writer.write(data)
+            await asyncio.sleep(0.02)
+            writer.write(await to_reader.read(65536))
+        to_writer.close()
+        writer.close()
+
+    async def fail_and_recover(sink: RedisStreams) -> None:
+        nonlocal is_there
+        if is_open_before:
+            await sink.open(0)
+        is_there = False
+        for ask in (
+            lambda: sink.write(0, [part("c", 1, 2)]),
+            lambda: sink.positions(0, ["c"]),
+            lambda: sink.tend(0),
+        ):
+            with pytest.raises(SinkError):
+                await ask()
+        is_there = True
+        assert (await sink.write(0, [part("c", 1, 2)])).held == {"c": 2}
+
+    server = await asyncio.start_server(pass_on, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    sink = RedisStreams(RedisSettings(url=f"redis://127.0.0.1:{port}/0"))
+    try:
+        await fail_and_recover(sink)
+    finally:
+        await sink.close()
+        server.close()
+        await asyncio.sleep(0.05)
