@@ -9,6 +9,7 @@ import select
 import socket
 import time
 from collections.abc import Callable, Sequence
+from math import inf
 
 from bridge.clock import StampClock
 from bridge.errors import CapacityError
@@ -16,7 +17,7 @@ from bridge.net.datagrams import ANCILLARY_BYTES, RECEIVE_BUFFER_BYTES, SO_TIMES
 
 DATAGRAM_BYTES = 2048  # past any Ethernet frame
 EPOLL_EVENTS = 4096
-PASSES = 64  # datagrams of one socket and tick; a second of Opus has 50
+PASSES = 1000  # datagrams of one socket and tick: more than its buffer holds, so that only a flood is cut short
 
 Take = Callable[[bytes, tuple[str, int], float], None]
 """A datagram, where it came from, and when (monotonic)."""
@@ -77,32 +78,37 @@ class IceSockets:
         sock.close()
 
     def read(self) -> None:
-        """Everything that has arrived, at most `PASSES` datagrams of each socket: one of each in turn, which spares
-        every socket the further call that would only say it is empty."""
+        """Everything that had arrived when this began, be it after a standstill: what is signalled then counts from
+        behind it. One datagram of each socket in turn, which spares every socket the further call that would only say
+        it is empty."""
+        began = time.monotonic()
         self._stamps.begin()
         for _ in range(PASSES):
             ready = self._epoll.poll(0, EPOLL_EVENTS)
-            if not ready:
-                self._stamps.end()
-                return
+            oldest = inf
             for fd, _ in ready:
                 entry = self._open.get(fd)  # whoever took the last datagram may have closed it
                 if entry is not None:
-                    self._read_one(*entry)
+                    oldest = min(oldest, self._read_one(*entry))
+            if oldest > began:
+                self._stamps.end()
+                return
 
-    def _read_one(self, sock: socket.socket, take: Take) -> None:
+    def _read_one(self, sock: socket.socket, take: Take) -> float:
+        """When it arrived; 0 where there was none."""
         try:
             length, ancillary, _, source = sock.recvmsg_into((self._buffer,), ANCILLARY_BYTES)
         except OSError:  # nothing after all, or an ICMP error of an earlier send that is reported here
-            return
+            return 0.0
         if ancillary:
             seconds, nanoseconds = TIMESPEC.unpack(ancillary[0][2])
-            at = seconds + nanoseconds * 1e-9 - self._stamps.offset
+            at = float(seconds + nanoseconds * 1e-9) - self._stamps.offset
             if self._stamps.has_stepped:
                 at = self._stamps.corrected(at, time.monotonic())
         else:
             at = time.monotonic()
         take(self._buffer[:length].tobytes(), source[:2], at)
+        return at
 
     def close(self) -> None:
         """Releases every socket that is still out."""

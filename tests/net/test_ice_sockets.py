@@ -95,3 +95,35 @@ def test_whoever_is_closed_by_a_datagram_gets_no_further_one(sockets: IceSockets
     sockets.release(sock)
     sockets.read()
     assert taken == [b"one"]
+
+
+def test_what_came_in_a_standstill_of_five_seconds_is_read_at_once(sockets: IceSockets) -> None:
+    """A hold that is signalled meanwhile counts from behind it, and is heard of before the next tick."""
+    (sock,) = sockets.bind(["127.0.0.1"])
+    taken: list[bytes] = []
+    sockets.attach(sock, lambda data, _source, _at: taken.append(data))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as browser:
+        for n in range(250):
+            browser.sendto(bytes([n]) * 160, sock.getsockname())
+    sockets.read()
+    assert [data[0] for data in taken] == list(range(250))
+    sockets.release(sock)
+
+
+def test_what_comes_while_it_is_read_is_left_for_the_next_tick(sockets: IceSockets) -> None:
+    (sock,) = sockets.bind(["127.0.0.1"])
+    taken = 0
+
+    def take(data: bytes, _source: tuple[str, int], _at: float) -> None:
+        nonlocal taken
+        taken += 1
+        time.sleep(0.001)
+        browser.sendto(data, sock.getsockname())
+
+    sockets.attach(sock, take)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as browser:
+        browser.sendto(b"hold", sock.getsockname())
+        time.sleep(0.01)
+        sockets.read()
+        assert taken == 2, "the one that shows that nothing older is left is taken too"
+    sockets.release(sock)
