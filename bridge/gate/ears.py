@@ -53,15 +53,18 @@ class Heard:
     "By row: the last 48 frames' probabilities, heard again with a fresh mind (oldest first; 0 where it tells nothing)."
     name_tone: Callable[[int], str] = lambda _row: "tone"
     "What the tone in a row is, as far as its frequencies tell."
+    earlier: Callable[[Rows, int], NDArray[np.int16]] = lambda rows, n: np.zeros((n, rows.size, FRAME), np.int16)
+    "The last n frames of these rows, this one included, as Ears asks for them. Of use until the next is heard."
 
 
 class Ears:
     """State in arrays indexed by leg row, 0 to `capacity` - 1. Pure but for the model file read at construction.
 
-    `earlier` is asked, within `hear`, for [AGAIN_FRAMES + 1, k, 256]: the last frames of k rows, oldest first and the
-    present one last. Whoever has the frames keeps a few seconds of audio anyhow."""
+    `earlier` is asked, within `hear` and by whom it told, for [n, k, 256]: the last n frames (at most
+    AGAIN_FRAMES + 1) of k rows, oldest first and the present one last. Whoever has the frames keeps a few
+    seconds of audio anyhow."""
 
-    def __init__(self, capacity: int, earlier: Callable[[Rows], NDArray[np.int16]]) -> None:
+    def __init__(self, capacity: int, earlier: Callable[[Rows, int], NDArray[np.int16]]) -> None:
         self._silero = Silero(capacity)
         self._earlier = earlier
         self._gap_run = np.zeros(capacity, np.int32)
@@ -109,7 +112,9 @@ class Ears:
         sounding &= ~tone
         music = self._hear_music(rows, speech, level, bed, unheard=unheard, sounding=sounding) & ~tone
         digital = _is_digital(frames, level)
-        return Heard(rows, speech, level, digital, music, tone, gap, louder, faint, again, self._tones.name)
+        return Heard(
+            rows, speech, level, digital, music, tone, gap, louder, faint, again, self._tones.name, self._earlier
+        )
 
     def _hear_speech(self, rows: Rows, samples: Floats, level: Floats) -> Floats:
         """A leg on which all is faint is heard louder; what is quiet to everybody is not heard at all."""
@@ -166,7 +171,7 @@ class Ears:
     def _hear_again(self, rows: Rows) -> dict[int, Floats]:
         """The last frames of these rows from an empty state, begun at several points: music before a word fills it
         again within a second. The best of the answers."""
-        audio = self._earlier(rows) * (np.float32(1.0) / FULL_SCALE)
+        audio = self._earlier(rows, at.AGAIN_FRAMES + 1) * (np.float32(1.0) / FULL_SCALE)
         heard: dict[int, Floats] = {}
         for start in range(0, rows.size, AGAIN_MOST_ROWS):
             part = slice(start, start + AGAIN_MOST_ROWS)

@@ -117,8 +117,8 @@ class Evidence:
         if is_doubtful:
             hints = _of_the_words(hints, speech)
         first = int(hints[-1]) if hints.size else at.ON_FRAMES - 1
-        known = np.sort(level[~np.isnan(level)])
-        floor = max(float(known[len(known) // 10]), NOTHING_DBFS)
+        n_known = np.count_nonzero(level == level)  # the others are NaN
+        floor = max(float(np.sort(level)[n_known // 10]), NOTHING_DBFS)  # NaN comes last
         rising = level > max(floor + at.RISE_DB, at.GAP_DBFS)
         if is_doubtful:
             rising &= [bool(int(self._louder[row]) >> n & 1) for n in range(at.LOOKBACK_FRAMES)]

@@ -27,6 +27,7 @@ CAUSES = tuple(Cause)  # strongest first; the arrays hold indices into it
 SIGNALLED = 3  # the first three can be told: paused, hold, mute
 PAUSED, HOLD, MUTE, MUSIC, TONE, SILENCE = range(len(CAUSES))
 OPEN = len(CAUSES)  # "no cause" in the arrays
+IS_OPEN = np.array(OPEN, np.int8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +170,7 @@ class Gates:
     def _wanted(self, rows: Rows, is_dead: Flags, music: Flags, tone: Flags) -> NDArray[np.int8]:
         """The cause each row should be closed for, or OPEN; weakest first, each stronger one overwrites."""
         speaking, wanted = self._voices.speaking[rows], self._unspoken[rows]
-        wanted[speaking] = OPEN
+        np.putmask(wanted, speaking, IS_OPEN)
         if np.count_nonzero(tone):
             wanted[tone & ~speaking & self._hears[rows]] = TONE
         if np.count_nonzero(music):

@@ -46,6 +46,13 @@ HINTS_SPOKEN_FRAMES = 2  # ... unless so many of them were speech by the network
 RISE_DB = 12.0  # above the floor of the last two seconds: sound that leads into a word without a pause is part of it
 QUIET_LEAD_MS = 200  # pre-roll where the line was quiet before the onset (the setting is the most that is sent)
 
+# Buzzing: the same again and again, which a voice is not for long
+REPEATS = 0.9  # share of a frame that was there before: of a radio's bursts 0.93 to 1.0, of a voice seldom more
+REPEATS_PERHAPS = 0.55  # ... at the lag where it was loudest: below, it is no more than REPEATS at any other either
+REPEAT_LEAST_MS = 20  # before: nearer, the periods of any vowel are alike
+REPEAT_HOLD_FRAMES = 2  # frames that do not repeat, less one, are refused behind it: a burst begins anew
+REPEAT_SPEECH = 0.9  # probability: a buzz is seldom more, a voice mostly; what is more is not asked about: that costs
+
 # Closing
 FLOOR_RISE_DB = 0.06  # per frame, 2 dB a second: the floor of a line that gets noisier
 TAIL_ABOVE_FLOOR_DB = 6.0  # what is quieter than a pause otherwise is still a faint voice's tail
@@ -59,13 +66,8 @@ VOICE_TRAIL_MS = 60  # a frame's end is half a frame late on average, and the pr
 
 # Stirring: a word is sure one or two tenths of a second after it has begun, and its turn must not be told meanwhile
 STIR = 0.05  # probability of speech: silence and line noise stay below, breath and the first sound of a word do not
-STIR_DEPTH_DB = (
-    20.0  # below the voice's loud frames, and RISE_DB above the floor: a shout, a laugh that is no speech to
-)
-# the network for most of a second
-STIR_BEFORE_MS = (
-    300  # before the silence is as long as gate.turn_end_ms: earlier ones would be over by then (STIRS_FOR)
-)
+STIR_DEPTH_DB = 20.0  # below the voice, and RISE_DB above the floor: a shout, no speech to the network
+STIR_BEFORE_MS = 300  # before the silence is gate.turn_end_ms long: earlier ones would be over by then (STIRS_FOR)
 STIR_BEHIND_MS = 1000  # behind it: a voice that fades (FADE_MS), and what a turn is held up (STIRS_MOST)
 
 # Doubt: within music only more evidence opens, and what was late is sent by look-back

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from bridge.config import GateSettings
 from bridge.gate import thresholds as at
+from bridge.gate.buzz import Buzzes
 from bridge.gate.ears import FRAME, Flags, Heard
 from bridge.gate.evidence import NOTHING_DBFS, PER_MS, Evidence
 from bridge.gate.scalars import f32, i32
@@ -28,7 +29,8 @@ def _samples(n: int) -> Positions:
 ONE_FRAME, HALF_A_FRAME, NEVER = _samples(FRAME), _samples(FRAME // 2), _samples(FAR)
 FADE, TAIL = _samples(at.FADE_MS * PER_MS), _samples(at.TAIL_MS * PER_MS)
 BRIEF_HANGOVER = _samples(at.BRIEF_HANGOVER_MS * PER_MS)
-STIRS_FROM, STIRS_TO = _samples(-at.STIR_BEFORE_MS * PER_MS), _samples(at.STIR_BEHIND_MS * PER_MS)
+STIRS_ABOUT_MS = (at.STIR_BEHIND_MS - at.STIR_BEFORE_MS) // 2  # behind a turn's due end: the middle of when it may stir
+STIRS_WITHIN = _samples((at.STIR_BEHIND_MS + at.STIR_BEFORE_MS) // 2 * PER_MS)
 LEAST_FLOOR = np.array(NOTHING_DBFS, np.float32)
 
 
@@ -53,10 +55,10 @@ class Voices:
         lies behind it is sent when speech goes on, and withheld when the gate closes."""
         self.sent_to = np.zeros(capacity, np.int64)
         "Where the gate last closed: audio before this was sent, and no voice is told to begin there."
-        self._evidence = Evidence(capacity)
+        self._evidence, self._buzzes = Evidence(capacity), Buzzes()
         self._preroll = np.zeros(capacity, np.int64)
         self._hangover = np.zeros(capacity, np.int64)
-        self._turn_end = np.zeros(capacity, np.int64)
+        self._stirs_about = np.zeros(capacity, np.int64)  # silence, in the middle of when what stirs matters
         self._keeps_back = np.zeros(capacity, np.bool_)  # silence is withheld
         self._tail = np.zeros(capacity, np.int64)  # where the last word's sound had faded
         self._loudness = np.zeros(capacity, np.float32)  # level of this voice's loud frames, dBFS
@@ -68,6 +70,7 @@ class Voices:
     def open_leg(self, row: int, position: int) -> None:
         """A leg begins in this row."""
         self._evidence.reset(row)
+        self._buzzes.reset(row)
         self.speaking[row] = False
         self._loudness[row] = NOTHING_DBFS
         self._floor[row] = 0.0
@@ -77,7 +80,7 @@ class Voices:
         """Settings, at a leg's beginning or later."""
         self._preroll[row] = settings.preroll_ms * PER_MS
         self._hangover[row] = settings.hangover_ms * PER_MS
-        self._turn_end[row] = settings.turn_end_ms * PER_MS
+        self._stirs_about[row] = (settings.turn_end_ms + STIRS_ABOUT_MS) * PER_MS
         self._keeps_back[row] = settings.mode == "speech"
 
     def close_leg(self, row: int) -> None:
@@ -120,6 +123,8 @@ class Voices:
         talks = speech > f32.SPEECH_ON
         speaking = self.speaking[rows]
         begins = self._evidence.believes(heard, talks) & ~(speaking | deaf)
+        for index in begins.nonzero()[0].tolist():
+            begins[index] = not self._buzzes.is_buzzing(heard, index)
         voiced = begins | (speaking & (speech > f32.SPEECH_KEEP))
         speech_end = self.speech_end[rows]
         self._note_level(rows, level, talks, begins)
@@ -144,10 +149,10 @@ class Voices:
     def _note_stirs(self, heard: Heard, voiced: Flags, silence: Positions) -> None:
         """What may be a word's beginning about when a turn is due: a little like speech, or as loud as the voice was.
         `silence`: samples since speech was last heard, this frame left out."""
-        overdue = silence - self._turn_end[heard.rows]
-        pick = ((overdue > STIRS_FROM) & (overdue < STIRS_TO) & ~voiced).nonzero()[0]
+        pick = (np.abs(silence - self._stirs_about[heard.rows]) < STIRS_WITHIN).nonzero()[0]
         if not pick.size:
             return
+        pick = pick[~voiced[pick]]
         row, level = heard.rows[pick], heard.level_dbfs[pick]
         stirs = (level > self._loudness[row] - f32.STIR_DEPTH_DB) & (level > self._floor[row] + f32.RISE_DB)
         stirs &= ~(heard.music[pick] | heard.tone[pick])

@@ -6,7 +6,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bridge.gate.ears import FRAME
-from bridge.gate.thresholds import AGAIN_FRAMES
 from bridge.media.legs import Legs
 from bridge.media.track import EXPAND
 from bridge.model import POSITION_HZ, AudioFormat
@@ -62,9 +61,8 @@ class Hearing:
             frames[index] = track.linear(start, start + FRAME)
         return frames
 
-    def earlier(self, rows: NDArray[np.int64]) -> NDArray[np.int16]:
-        """[AGAIN_FRAMES + 1, k, 256]: what each row's last frames were, its next unheard one included."""
-        n = AGAIN_FRAMES + 1
+    def earlier(self, rows: NDArray[np.int64], n: int) -> NDArray[np.int16]:
+        """[n, k, 256]: what each row's last n frames were, its next unheard one included; silence before it began."""
         frames = np.empty((n, rows.size, FRAME), np.int16)
         for index, row in enumerate(rows):
             end = int(self._legs.heard_to[row]) + FRAME
@@ -74,7 +72,11 @@ class Hearing:
         return frames
 
     def _kept(self, row: int, start: int, end: int) -> NDArray[np.int16]:
-        return self._legs.track(row).linear(start, end)
+        if start >= 0:
+            return self._legs.track(row).linear(start, end)
+        kept = np.zeros(end - start, np.int16)
+        kept[-end:] = self._legs.track(row).linear(0, end)  # before lies what another leg left in the ring
+        return kept
 
     def _wide_frames(self, rows: NDArray[np.int64]) -> NDArray[np.int16]:
         """Each 16 kHz leg's next unheard frame, low-passed and halved."""

@@ -183,16 +183,15 @@ class Plane:
     def _hear(self, rows: Rows, now: float) -> None:
         """The next frame of each row. A bug that they meet together costs only whom it meets alone as well."""
         heard_to = self._legs.heard_to
-        starts = heard_to[rows]
+        ends = heard_to[rows] + FRAME
         try:
             heard = self._ears.hear(rows, self._hearing.frames(rows))
-            heard_to[rows] += FRAME
-            changes = self.gates.hear(heard, heard_to[rows])
+            changes = self.gates.hear(heard, ends)
+            heard_to[rows] = ends  # not before: the gates may look at this frame once more
         except Exception as error:  # noqa: BLE001 - the boundary of one leg; told as a Failure
             if rows.size == 1:
                 self._legs.fail(int(rows[0]), error)
                 return
-            heard_to[rows] = starts
             for n in range(rows.size):
                 self._hear(rows[n : n + 1], now)
             return

@@ -14,7 +14,6 @@ from bridge.config import GateSettings
 from bridge.gate.ears import FRAME, Ears
 from bridge.gate.gate import Gates
 from bridge.gate.silero import Rows
-from bridge.gate.thresholds import AGAIN_FRAMES
 
 BATCHES = (1, 32, 128, 512)
 FRAMES, FRAMES_ALONE = 200, 4000
@@ -40,8 +39,8 @@ def one_run(frames: NDArray[np.int16], batch: int) -> list[float]:
     """CPU seconds of each tick; the same in every run but for what disturbs it."""
     place = np.linspace(0, len(frames) - 1, batch, endpoint=False).astype(int) if batch > 1 else np.zeros(1, int)
 
-    def earlier(rows: Rows) -> NDArray[np.int16]:
-        age = np.arange(AGAIN_FRAMES, -1, -1)[:, None]
+    def earlier(rows: Rows, n: int) -> NDArray[np.int16]:
+        age = np.arange(n - 1, -1, -1)[:, None]
         return frames[(place[rows] - age) % len(frames)]
 
     ears, gates = Ears(batch, earlier), Gates(batch)

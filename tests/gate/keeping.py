@@ -23,6 +23,6 @@ class KeepingEars(Ears):
         self._frames[self._newest[rows], rows] = frames
         return super().hear(rows, frames)
 
-    def _kept(self, rows: Rows) -> NDArray[np.int16]:
-        age = np.arange(AGAIN_FRAMES, -1, -1)[:, None]
+    def _kept(self, rows: Rows, n: int) -> NDArray[np.int16]:
+        age = np.arange(n - 1, -1, -1)[:, None]
         return self._frames[(self._newest[rows] - age) % len(self._frames), rows]
