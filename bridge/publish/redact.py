@@ -2,7 +2,8 @@
 
 A card number is 13 to 19 digits that pass the Luhn check (ISO/IEC 7812-1), however they are spread over words and
 separators, spoken digit words of English among them. What is found becomes `[redacted]`, in the text and in each word.
-A number that is spread over two events is not found: the first has left already.
+A number that a leg says over several finals, as most are that are read out in groups, is known only by the last one:
+what came before has left already, the rest is masked, and so is all of it in the text of the turn.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import hmac
 import re
 import secrets
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from bridge.config import PrivacySettings
@@ -39,6 +40,16 @@ _TOKEN = re.compile(r"\S+")
 _SEPARATORS = str.maketrans("", "", "-\u2010\u2011\u2012\u2013.,;:()/_")
 
 
+@dataclass(slots=True)
+class _Digits:
+    """What one leg's finals ended with: the beginning of a card number, perhaps."""
+
+    last: str = ""
+    "Words that are digits, behind the last word that is none and the last number that was found."
+    before: dict[Any, str] = field(default_factory=dict)
+    "The same, as it was at the beginning of each turn that has not ended."
+
+
 class Redactor:
     """`__call__` gives the event as it may leave. Raises ValueError at the start for a pattern that is none."""
 
@@ -50,6 +61,8 @@ class Redactor:
             raise ValueError(f"privacy.redact: {error}") from error
         self._numbers = settings.numbers
         self._key = settings.hash_key.encode() or secrets.token_bytes(32)
+        self._digits: dict[str, dict[str, _Digits]] = {}
+        "By call and leg."
 
     @property
     def is_idle(self) -> bool:
@@ -58,25 +71,40 @@ class Redactor:
 
     def __call__(self, event: Event) -> Event:
         if event.text is not None:
+            before = self._note(event) if self._cards else ""
             words = event.data.get("words")
-            data = event.data | {"words": self._mask_words(words)} if words else event.data
-            return replace(event, text=self.mask(event.text), data=data)
+            data = event.data | {"words": self._mask_words(words, before)} if words else event.data
+            return replace(event, text=self.mask(event.text, before), data=data)
+        if event.type == events.CALL_ENDED:
+            self._digits.pop(event.call, None)
         if self._numbers != "plain" and event.type in (events.CALL_STARTED, events.LEG_STARTED, events.LEG_ENDED):
             return replace(event, data=self.hide_numbers(event.data))
         return event
 
-    def mask(self, text: str) -> str:
-        """The text with everything found replaced by `[redacted]`."""
+    def _note(self, event: Event) -> str:
+        """The digits that the leg had said just before the event's text."""
+        said = self._digits.setdefault(event.call, {}).setdefault(event.leg, _Digits())
+        turn = event.data.get("turn")
+        if event.type == events.TURN_ENDED:
+            return said.before.pop(turn, "")
+        before = said.last
+        if event.type == events.TRANSCRIPT_FINAL:
+            said.before.setdefault(turn, before)
+            said.last = _digits_at_end(f"{before} {event.text}")
+        return before
+
+    def mask(self, text: str, before: str = "") -> str:
+        """The text with everything found replaced by `[redacted]`. `before`: digits that precede it."""
         parts: list[str] = []
         at = 0
-        for start, end in self._spans(text):
+        for start, end in self._spans(text, before):
             parts += (text[at:start], MASK)
             at = end
         return "".join(parts) + text[at:]
 
-    def _mask_words(self, words: Sequence[Sequence[Any]]) -> list[list[Any]]:
+    def _mask_words(self, words: Sequence[Sequence[Any]], before: str) -> list[list[Any]]:
         texts = [str(word[0]) for word in words]
-        spans = self._spans(" ".join(texts))
+        spans = self._spans(" ".join(texts), before)
         masked: list[list[Any]] = []
         at = 0
         for word, text in zip(words, texts, strict=True):
@@ -85,11 +113,14 @@ class Redactor:
             at += len(text) + 1
         return masked
 
-    def _spans(self, text: str) -> list[tuple[int, int]]:
+    def _spans(self, text: str, before: str) -> list[tuple[int, int]]:
         """Stretches of `text` to mask, in order, not touching."""
         found = [match.span() for pattern in self._patterns for match in pattern.finditer(text) if match.group()]
         if self._cards:
-            found += card_spans(text)
+            shift = len(before) + 1
+            for start, end in card_spans(f"{before} {text}"):
+                if end > shift:
+                    found.append((max(start - shift, 0), end - shift))
         return _merge(found)
 
     def hide_numbers(self, data: dict[str, Any]) -> dict[str, Any]:
@@ -122,6 +153,19 @@ def card_spans(text: str) -> list[tuple[int, int]]:
         spans += _cards_in(run)
         run = []
     return spans + _cards_in(run)
+
+
+def _digits_at_end(text: str) -> str:
+    """The last words of `text` as far as a card number may begin with them."""
+    rest = text[max((end for _, end in card_spans(text)), default=0) :]
+    kept: list[str] = []
+    n_digits = 0
+    for token in reversed(rest.split()):
+        n_digits += len(_digits(token))
+        if not _digits(token) or n_digits >= CARD_DIGITS[1]:
+            break
+        kept.append(token)
+    return " ".join(reversed(kept))
 
 
 def _digits(token: str) -> str:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from bridge.config import PrivacySettings
 from bridge.model import Word
 from bridge.publish import events
+from bridge.publish.events import Event
 from bridge.publish.redact import MASK, Redactor, passes_luhn
 
 CARDS = Redactor(PrivacySettings(redact_cards=True))
@@ -112,3 +113,73 @@ def test_every_card_number_is_found_whatever_its_grouping(digits: str, groups: l
 def test_any_text_can_be_masked(text: str) -> None:
     masked = CARDS.mask(text)
     assert masked == text or MASK in masked
+
+
+def said(text: str, turn: int, *, leg: str = "a", call: str = "c") -> Event:
+    words = [Word(word, n, n + 0.5, 0.9) for n, word in enumerate(text.split())]
+    return events.transcript_final(
+        call, 0, leg=leg, role="caller", text=text, start=0, end=6, utterance="u", turn=turn,
+        language="en", confidence=1, provider="p", words=words,
+    )  # fmt: skip
+
+
+def interim(text: str) -> Event:
+    return events.transcript_interim(
+        "c", 0, leg="a", role="caller", text=text, start=0, end=1, utterance="v", revision=1, words=[]
+    )
+
+
+def ended(text: str, turn: int) -> Event:
+    return events.turn_ended(
+        "c", 0, leg="a", role="caller", text=text, start=0, end=6, turn=turn, reason="silence", latency_ms=1
+    )
+
+
+def test_a_number_read_out_in_groups_is_known_by_the_final_that_completes_it() -> None:
+    """Each pause is a final, and often a turn: nothing of the number but what had left before is told."""
+    redactor = Redactor(PrivacySettings(redact_cards=True))
+    assert redactor(said("it is 4111 1111", 1)).text == "it is 4111 1111"
+    assert redactor(interim("1111 11")).text == "1111 11"
+    assert redactor(said("1111", 1)).text == "1111"
+    assert redactor(interim("1111 thanks")).text == f"{MASK} thanks"
+    assert redactor(ended("it is 4111 1111 1111", 1)).text == "it is 4111 1111 1111", "nobody can know yet"
+    last = redactor(said("1111 thanks", 2))
+    assert last.text == f"{MASK} thanks"
+    assert [word[0] for word in last.data["words"]] == [MASK, "thanks"]
+    assert redactor(said("1234", 2)).text == "1234"
+    assert redactor(ended("1111 thanks 1234", 2)).text == f"{MASK} thanks 1234"
+
+
+def test_what_another_leg_says_or_what_other_words_part_is_no_number() -> None:
+    redactor = Redactor(PrivacySettings(redact_cards=True))
+    redactor(said("4111 1111 1111", 1))
+    assert redactor(said("1111", 1, leg="b")).text == "1111"
+    assert redactor(said("1111", 1, call="d")).text == "1111"
+    redactor(said("no wait", 1))
+    assert redactor(said("1111", 1)).text == "1111"
+
+
+def test_what_a_leg_said_is_forgotten_with_its_call() -> None:
+    redactor = Redactor(PrivacySettings(redact_cards=True))
+    redactor(said("4111 1111 1111", 1))
+    redactor(events.call_ended("c", 0, reason="hangup", duration_s=1.0, legs={}))
+    assert not redactor._digits
+
+
+@given(
+    st.lists(st.sampled_from(["4111", "1111", "1", "one", "ok", "4111-1111-1111-1111", "22", "x."]), max_size=14),
+    st.data(),
+)
+def test_however_a_number_is_cut_into_finals_no_more_is_told_than_was_before_its_end(
+    tokens: list[str], data: st.DataObject
+) -> None:
+    redactor = Redactor(PrivacySettings(redact_cards=True))
+    whole = Redactor(PrivacySettings(redact_cards=True)).mask(" ".join(tokens))
+    at, told = 0, []
+    while at < len(tokens):
+        n = data.draw(st.integers(1, len(tokens) - at))
+        told.append(redactor(said(" ".join(tokens[at : at + n]), 1)).text or "")
+        at += n
+    if tokens:
+        assert redactor(ended(" ".join(tokens), 1)).text == whole
+        assert (MASK in whole) == any(MASK in text for text in told)
