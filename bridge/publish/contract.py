@@ -38,6 +38,8 @@ class Position:
 
     seq: int = 0
     is_ended: bool = False
+    is_gone: bool = False
+    "It was begun there and somebody took it away: what was confirmed is not asked for again."
 
 
 @dataclass(frozen=True, slots=True)

@@ -280,7 +280,7 @@ class Outbox:
             box = self._boxes.get(call)
             if box is None:
                 continue
-            if position.seq != box.held:
+            if position.seq != box.held and not position.is_gone:
                 self._settle(box, position.seq)
                 self._unreplicated[box.partition][call] = box
             if box.is_dead:

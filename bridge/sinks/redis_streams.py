@@ -14,7 +14,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import structlog
 from redis.exceptions import NoPermissionError
 
-from bridge.clock import monotonic
+from bridge.clock import monotonic, unix_ms
 from bridge.config import RedisSettings
 from bridge.errors import SinkError
 from bridge.net.redis_link import Address, Link
@@ -100,10 +100,11 @@ class RedisStreams:
         found: dict[str, Position] = {}
         for at in range(0, len(wanted), ASK_CALLS):
             some = wanted[at : at + ASK_CALLS]
-            command = ("EVALSHA", self._scripts[partition]["positions"], len(some), *map(self.keys.call, some))
+            keys = (self.keys.calls(partition), *map(self.keys.call, some))
+            command = ("EVALSHA", self._scripts[partition]["positions"], len(keys), *keys, *some)
             (answer,) = await self._links[partition].ask(command)
             for call, seq, kind in zip(some, answer[::2], answer[1::2], strict=True):
-                found[call] = Position(int(seq), kind.decode() == CALL_ENDED)
+                found[call] = Position(max(int(seq), 0), kind.decode() == CALL_ENDED, is_gone=int(seq) < 0)
         return found
 
     @_understood
@@ -214,14 +215,16 @@ class RedisStreams:
 
     async def _forget_expired(self, partition: int) -> None:
         """The set of calls keeps step with the streams: what has expired leaves it. Oldest first, and further on where
-        nothing has: calls that never ended, for want of the spool that knew them, must not hide the rest."""
+        nothing has: calls that never ended, for want of the spool that knew them, must not hide the rest. One that is
+        too young for that may still run, without the stream that somebody took away."""
         link, index = self._links[partition], self.keys.calls(partition)
         at = self._looked[partition]
-        (oldest,) = await link.ask(("ZRANGE", index, at, at + CALLS_LOOK - 1))
-        if not oldest:
+        (oldest,) = await link.ask(("ZRANGE", index, at, at + CALLS_LOOK - 1, "WITHSCORES"))
+        began_by = unix_ms() - self._settings.call_ttl_s * 1000
+        calls = [call.decode() for call, ms in zip(oldest[::2], oldest[1::2], strict=True) if float(ms) <= began_by]
+        if not calls:
             self._looked[partition] = 0
             return
-        calls = [call.decode() for call in oldest]
         exist = await link.ask(*(("EXISTS", self.keys.call(call)) for call in calls))
         gone = [call for call, n in zip(calls, exist, strict=True) if not n]
         if gone:

@@ -26,8 +26,17 @@ local function last(key)  -- last number, and the two halves of the last entry i
 end
 """
 
+BEGUN = """
+-- A call that stands in the set was begun there in one atom with its stream. Has it none now, somebody took it away;
+-- the shared one still holds what was confirmed. (What ZSCORE says, which writers' ACLs have not allowed so far.)
+local function is_begun(index, call)
+  return redis.call('ZADD', index, 'XX', 'INCR', 0, call) and true
+end
+"""
+
 WRITE = (
     LAST
+    + BEGUN
     + """
 -- KEYS: shared stream, set of calls, then one stream per call
 -- ARGV: ttl in s; then per call: n, floor, and n times: seq, ms, '' or 'first' or 'last', entry as JSON array
@@ -45,6 +54,7 @@ for k = 3, #KEYS do
     a = a + 4 * n
   else
     local seq, ms, low = last(key)
+    if kind == 'none' and is_begun(index, cjson.decode(ARGV[a + 3])[6]) then seq = tonumber(ARGV[a]) - 1 end
     for i = 1, n do
       local s, t, mark = tonumber(ARGV[a]), tonumber(ARGV[a + 1]), ARGV[a + 2]
       if s > seq and (s == seq + 1 or s == floor) then  -- else a duplicate, or behind a gap: not taken
@@ -73,17 +83,20 @@ return out
 
 POSITIONS = (
     LAST
+    + BEGUN
     + """
--- KEYS: call streams. Answers per call: last number, its type
+-- KEYS: set of calls, then call streams; ARGV: the calls. Answers per call: last number (-1: taken away), its type
 local out = {}
-for k = 1, #KEYS do
-  local seq, kind = 0, ''
-  if redis.call('TYPE', KEYS[k]).ok == 'stream' then
+for k = 2, #KEYS do
+  local seq, kind, found = 0, '', redis.call('TYPE', KEYS[k]).ok
+  if found == 'stream' then
     local _
     seq, _, _, kind = last(KEYS[k])
+  elseif found == 'none' and is_begun(KEYS[1], ARGV[k - 1]) then
+    seq = -1
   end
-  out[2 * k - 1] = seq
-  out[2 * k] = kind
+  out[2 * k - 3] = seq
+  out[2 * k - 2] = kind
 end
 return out
 """

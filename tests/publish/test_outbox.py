@@ -118,6 +118,16 @@ def test_after_a_failover_a_call_goes_on_behind_what_the_stream_holds() -> None:
     assert box.counts.resumed == 4
 
 
+def test_a_stream_that_somebody_took_away_is_not_filled_again_with_what_others_still_hold() -> None:
+    box = outbox()
+    accept(box, started("a"), *(digit("a") for _ in range(9)))
+    box.wrote(0, box.take(0), Receipt({"a": 10}), now=1.0)
+    accept(box, digit("a"))
+    box.resume({"a": Position(0, is_gone=True)}, now=2.0, now_ms=0)
+    assert numbers(box.take(0)) == {"a": [11]}
+    assert box.counts.resumed == 0
+
+
 def test_a_sink_that_refuses_to_write_behind_a_gap_makes_the_call_go_back() -> None:
     box = outbox()
     accept(box, started("a"), digit("a"), digit("a"))

@@ -16,7 +16,7 @@ from bridge.sinks.jsonl import Jsonl, JsonlSettings
 from bridge.sinks.redis_streams import RedisStreams
 from tests.redis_server import RedisServer
 
-AT_MS = 1_790_000_000_000
+AT_MS = 1_690_000_000_000  # long ago: what began then may have expired
 Stored = Callable[[str], list[int]]
 
 

@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 import structlog
 
+from bridge.clock import unix_ms
 from bridge.config import RedisSettings
 from bridge.errors import SinkError
 from bridge.net.redis_link import Address
-from bridge.publish.contract import Health, Part
+from bridge.publish.contract import Health, Part, Position
 from bridge.sinks import redis_streams
 from bridge.sinks.redis_streams import RedisStreams
 from bridge.subscribe import replay
@@ -64,6 +65,59 @@ async def test_a_key_of_another_type_refuses_its_call_and_no_other(redis_server:
         receipt = await sink.write(0, [part("bad", 1, 2), part("good", 1, 2)])
     assert dict(receipt.held) == {"good": 2}
     assert "WRONGTYPE" in receipt.refused["bad"]
+
+
+def both(server: RedisServer, call: str) -> tuple[list[int], list[int]]:
+    """What the call's stream holds of it, and what the shared one does."""
+    with server.client() as client:
+        own = [int(fields["seq"]) for _, fields in client.xrange(f"callbridge:call:{call}")]
+        shared = [int(fields["seq"]) for _, fields in client.xrange("callbridge:events") if fields["call"] == call]
+        return own, shared
+
+
+def young(call: str, first: int, last: int, *, floor: int = 1) -> Part:
+    records = [record(call, seq, at_ms=unix_ms()) for seq in range(first, last + 1)]
+    return Part(call, records, floor)
+
+
+async def test_a_call_whose_stream_somebody_deletes_goes_on_in_both_and_nothing_is_published_twice(
+    redis_server: RedisServer,
+) -> None:
+    async with sink_to(redis_server) as sink:
+        await sink.write(0, [young("a", 1, 5)])
+        with redis_server.client() as client:
+            client.delete("callbridge:call:a")
+        await sink.tend(0)
+        assert (await sink.positions(0, ["a", "nobody"])) == {"a": Position(0, is_gone=True), "nobody": Position()}
+        receipt = await sink.write(0, [young("a", 6, 7)])
+        assert (dict(receipt.held), receipt.gaps) == ({"a": 7}, 0)
+        assert (await sink.positions(0, ["a"]))["a"] == Position(7)
+    assert both(redis_server, "a") == ([6, 7], [1, 2, 3, 4, 5, 6, 7])
+
+
+async def test_a_call_whose_stream_somebody_replaces_waits_and_goes_on_in_both_once_that_is_gone(
+    redis_server: RedisServer,
+) -> None:
+    async with sink_to(redis_server) as sink:
+        await sink.write(0, [young("a", 1, 5)])
+        with redis_server.client() as client:
+            client.delete("callbridge:call:a")
+            client.set("callbridge:call:a", "x")
+            assert (await sink.write(0, [young("a", 6, 7)])).refused.keys() == {"a"}
+            client.delete("callbridge:call:a")
+        await sink.write(0, [young("a", 6, 8)])
+    assert both(redis_server, "a") == ([6, 7, 8], [1, 2, 3, 4, 5, 6, 7, 8])
+
+
+async def test_what_a_redis_has_lost_altogether_is_written_again_to_both(redis_server: RedisServer) -> None:
+    async with sink_to(redis_server) as sink:
+        await sink.write(0, [young("a", 1, 5)])
+        with redis_server.client() as client:
+            client.flushall()
+        assert (await sink.positions(0, ["a"]))["a"] == Position()
+        assert dict((await sink.write(0, [young("a", 6, 7, floor=3)])).held) == {"a": 0}
+        await sink.write(0, [young("a", 3, 7, floor=3)])
+    assert both(redis_server, "a") == ([3, 4, 5, 6, 7], [3, 4, 5, 6, 7])
 
 
 async def test_a_call_expires_after_its_end_and_leaves_the_set(redis_server: RedisServer) -> None:
