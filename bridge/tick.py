@@ -27,6 +27,7 @@ from bridge.timers import Timers
 from bridge.wiring import Seat, Wiring
 
 FLOODED_AFTER = 10.0  # s of reading and still being behind: that is no standstill, somebody sends more than is read
+TURNS = 4  # of the loop between two ticks, late ones too: so many it takes from a provider's final to Redis
 T = TypeVar("T")
 log = structlog.get_logger()
 
@@ -63,6 +64,8 @@ class Tick:
         spent = thread_time()
         while True:
             due += period
+            for _ in range(TURNS):
+                await asyncio.sleep(0)
             await asyncio.sleep(max(due - clock(), 0.0))
             now = clock()
             late = max(now - due, 0.0)

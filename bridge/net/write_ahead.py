@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import structlog
@@ -42,6 +43,7 @@ class WriteAhead:
         self._wake = wake
         self._closing = closing
         self._dirty = asyncio.Event()
+        self._thread = ThreadPoolExecutor(1, "spool")
         self.error = ""
         "Why the disk does not take anything; empty: it does."
 
@@ -91,11 +93,12 @@ class WriteAhead:
         while True:
             await self._dirty.wait()
             self._dirty.clear()
+            next_at = clock.monotonic() + SYNC_EVERY
             if await self._save():
                 retry = RETRY_FIRST
                 if self._closing.is_set() and not self._files.is_dirty:
                     return
-                await asyncio.sleep(0 if self._closing.is_set() else SYNC_EVERY)
+                await asyncio.sleep(0 if self._closing.is_set() else max(next_at - clock.monotonic(), 0.0))
             elif self._closing.is_set():
                 log.error("spool abandoned", n=self._outbox.pending, reason=self.error)
                 return
@@ -125,6 +128,7 @@ class WriteAhead:
 
     def close(self) -> None:
         """Gives files and locks back."""
+        self._thread.shutdown()
         self._files.close()
 
     async def _pause(self, seconds: float) -> None:
@@ -140,30 +144,48 @@ class WriteAhead:
             self._files.rotate(spool.snapshot(self._outbox.snapshot()), now)
         ticket = self._outbox.last_ticket
         chunks = self._files.take_unsaved()
+        loop = asyncio.get_running_loop()
+        landed = loop.create_future()
+
+        def told(saving: Future[None]) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits for it any more
+                loop.call_soon_threadsafe(self._landed, saving, landed, ticket, chunks)
+
+        self._thread.submit(self._files.save, chunks).add_done_callback(told)
         try:
-            await self._save_while_writing_on(chunks)
+            await self._write_on(landed, len(chunks))
         except OSError as error:
             self._failed(error.strerror or str(error))
-        else:
-            self._files.saved(chunks)
-            self._works()
-        for partition in self._outbox.made_durable(ticket, is_saved=not self.error):
-            self._wake[partition].set()
+            self._tell_durable(ticket)
         return not self.error
 
-    async def _save_while_writing_on(self, chunks: list[Chunk]) -> None:
-        """Raises OSError. A sync may take long; what is appended meanwhile gets to the kernel all the same."""
-        saving = asyncio.get_running_loop().run_in_executor(None, self._files.save, chunks)
-        n_written = len(chunks)
-        while True:
-            await asyncio.wait([saving], timeout=WRITE_ON_EVERY)
-            if saving.done():
-                saving.result()
-                return
+    async def _write_on(self, landed: asyncio.Future[None], n_written: int) -> None:
+        """Until `landed`, whose error it raises. A sync may take long; what is appended meanwhile gets to the kernel
+        all the same."""
+        while not (await asyncio.wait([landed], timeout=WRITE_ON_EVERY))[0]:
             further = self._files.take_unsaved()[n_written:]
             n_written += len(further)
             with contextlib.suppress(OSError):  # the next save meets it too, and tells
                 await asyncio.to_thread(self._files.write, further)
+        landed.result()
+
+    def _landed(self, saving: Future[None], landed: asyncio.Future[None], ticket: int, chunks: list[Chunk]) -> None:
+        """`save` is through. The loop calls this itself: on a busy core each turn through a task may cost a tick."""
+        error = saving.exception()
+        if error is None:
+            self._files.saved(chunks)
+            self._works()
+            self._tell_durable(ticket)
+        if landed.done():  # cancelled: nobody asks any more
+            return
+        if error is None:
+            landed.set_result(None)
+        else:
+            landed.set_exception(error)
+
+    def _tell_durable(self, ticket: int) -> None:
+        for partition in self._outbox.made_durable(ticket, is_saved=not self.error):
+            self._wake[partition].set()
 
     def _failed(self, reason: str) -> None:
         """Events go on without it, to the sink at once; if the sink is away too, in memory as far as that goes."""
