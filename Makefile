@@ -15,7 +15,7 @@ help:
 
 install: $(STAMP)
 
-$(STAMP): requirements.lock pyproject.toml
+$(STAMP): requirements.lock pyproject.toml deploy/compile.py bridge/net/receive.c
 	@test -n "$(PYTHON)" || { echo "callbridge needs Python 3.11, 3.12 or 3.13; none was found"; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || deploy/debian-packages python3-venv
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

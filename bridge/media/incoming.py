@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from bridge.config import RtpSettings
 from bridge.errors import MalformedPacket
-from bridge.media.arrivals import Arrivals
+from bridge.media.arrivals import Address, Arrivals, address_of, packed_address
 from bridge.media.history import HISTORY, UNHEARD_MOST
 from bridge.media.legs import Legs
 from bridge.media.outputs import TelephoneEvent
@@ -42,17 +42,18 @@ class Incoming:
         "The last audio was G.711 as the leg keeps it: the next is appended as it is, if it is the expected packet."
         self._is_secured = np.zeros(legs.capacity, bool)
         "SRTP: each packet is opened first, and then goes the way of plain RTP."
-        self._sources: list[tuple[str, int] | None] = [None] * legs.capacity
+        self._sources = np.zeros((legs.capacity, 3), np.uint64)
+        "The address that each row's latch has closed on, packed; zeros before."
         self._ordinary_at = np.zeros(legs.capacity)
         "Arrival of the last ordinary packet: of those the latch learns only here."
         self._waiting: set[int] = set()
         "Rows in which a lost packet is waited for."
-        self.on_rtcp: Callable[[int, bytes, tuple[str, int], float], None] = lambda *_: None
+        self.on_rtcp: Callable[[int, bytes, Address, float], None] = lambda *_: None
 
     def open_leg(self, row: int) -> None:
         """A new leg, of which nothing has come."""
         self._is_batched[row] = self._is_secured[row] = False
-        self._sources[row] = None
+        self._sources[row] = 0
         self._ordinary_at[row] = 0.0
         self._waiting.discard(row)
 
@@ -63,7 +64,7 @@ class Incoming:
         *,
         events: Mapping[int, int],
         comfort: frozenset[int],
-        remote: tuple[str, int] | None,
+        remote: Address | None,
         srtp: SrtpReceiver | None,
     ) -> None:
         """What the leg's RTP looks like, after each offer and answer."""
@@ -78,9 +79,9 @@ class Incoming:
         track.receiver.configure(types, events=events, comfort=comfort)
         self._is_secured[row] = srtp is not None
 
-    def source(self, row: int) -> tuple[str, int] | None:
+    def source(self, row: int) -> Address | None:
         """Where the leg's RTP comes from; None before any came."""
-        return self._sources[row]
+        return address_of(self._sources[row]) if self._sources[row].any() else None
 
     def flush(self, track: Track) -> None:
         """What still waits for a lost packet waits no longer."""
@@ -93,16 +94,14 @@ class Incoming:
         Three ways in, cheapest first: `_append` writes the ordinary packets of all G.711 legs in one block, `_decode`
         those of other codecs one by one, and `_take` gives whatever is not ordinary to its leg's receiver.
         """
-        if not batch.rows:
+        if not batch:
             return
-        rows = np.array(batch.rows, np.int64)
+        rows, times = batch.rows, batch.times
         refused = self._open_srtp(batch, rows) if self._is_secured[rows].any() else []
         lanes, is_batched = self._legs.lanes, self._is_batched[rows]
-        times = np.array(batch.times)
         offsets = times - (lanes.length[rows] + lanes.position[rows]) / POSITION_HZ - lanes.shift[rows]
         ordinary = self._are_ordinary(batch, rows, offsets, is_batched)
-        if batch.rtcp or refused:
-            ordinary[[*batch.rtcp, *refused]] = False
+        ordinary[refused] = False
         if ordinary.all() and is_batched.all():  # a thousand legs of G.711: nothing is picked apart
             self._append(rows, batch.data[: len(rows)], offsets, times)
             return
@@ -112,13 +111,10 @@ class Incoming:
         taken = np.flatnonzero(ordinary & ~is_batched)
         if taken.size:
             ordinary[taken] = self._decode(rows, taken, batch, offsets, times)
-        from_rtcp, dropped = frozenset(batch.rtcp), frozenset(refused)
-        for index in np.flatnonzero(~ordinary):
-            if index in dropped:
-                continue
-            row, data = int(rows[index]), batch.data[index, : batch.lengths[index]].tobytes()
+        for index in sorted(set(np.flatnonzero(~ordinary).tolist()).difference(refused)):
+            row, source = int(rows[index]), address_of(batch.sources[index])
             try:
-                self._take(row, data, batch.sources[index], batch.times[index], index in from_rtcp)
+                self._take(row, batch.datagram(index), source, float(times[index]), bool(batch.is_rtcp[index]))
             except Exception as error:  # noqa: BLE001 - the boundary of one leg; told as a Failure
                 self._legs.fail(row, error)
 
@@ -127,30 +123,31 @@ class Incoming:
     ) -> NDArray[np.bool_]:
         """Which packets are the very ones that their lanes expect: their header word for word (but for the marker), of
         the expected length, from the known address, and neither late nor early beyond jitter (`JUMP`, `AHEAD`)."""
-        lanes, known = self._legs.lanes, self._sources
+        lanes = self._legs.lanes
         header = np.ascontiguousarray(batch.data[: len(rows), :RTP_HEADER_BYTES]).view(">u4").astype(np.int64)
         first_word, timestamp, ssrc = header[:, 0] & ~MARKER, header[:, 1], header[:, 2]
-        length = np.array(batch.lengths, np.int64)
-        ordinary: NDArray[np.bool_] = lanes.is_plain[rows] & (first_word == lanes.first_word[rows])
+        ordinary: NDArray[np.bool_] = lanes.is_plain[rows] & ~batch.is_rtcp & (first_word == lanes.first_word[rows])
         ordinary &= (timestamp == lanes.timestamp[rows]) & (ssrc == lanes.ssrc[rows])
-        ordinary &= ~is_batched | (length == lanes.length[rows] + RTP_HEADER_BYTES)  # others: `_decode` asks the codec
+        ordinary &= ~is_batched | (
+            batch.lengths == lanes.length[rows] + RTP_HEADER_BYTES
+        )  # others: `_decode` asks the codec
         ordinary &= (offsets < lanes.offset[rows] + JUMP) & (offsets > lanes.origin[rows] - AHEAD)
-        is_known = [known[row] == source for row, source in zip(batch.rows, batch.sources, strict=True)]
-        ordinary &= np.array(is_known, bool)
+        ordinary &= (batch.sources == self._sources[rows]).all(axis=1)
         return ordinary
 
     def _open_srtp(self, batch: Arrivals, rows: NDArray[np.int64]) -> list[int]:
         """Decrypts the batch's SRTP where it lies. Answers which packets are refused: not authentic, or seen before."""
         refused: list[int] = []
-        from_rtcp = frozenset(batch.rtcp)
-        flat, stride, lengths, times = batch.data.reshape(-1).data, batch.data.shape[1], batch.lengths, batch.times
-        for index in np.flatnonzero(self._is_secured[rows] & self._legs.is_live[rows]).tolist():
-            track, at = self._legs.track(batch.rows[index]), index * stride
-            data = bytes(flat[at : at + lengths[index]])
-            if track.srtp is None or index in from_rtcp or is_rtcp(data):
+        secured = np.flatnonzero(self._is_secured[rows] & self._legs.is_live[rows] & ~batch.is_rtcp)
+        flat, stride, lengths = batch.data.reshape(-1).data, batch.data.shape[1], batch.lengths
+        whose, sizes, times = rows[secured].tolist(), lengths[secured].tolist(), batch.times[secured].tolist()
+        for index, row, size, arrival in zip(secured.tolist(), whose, sizes, times, strict=True):
+            track, at = self._legs.track(row), index * stride
+            data = bytes(flat[at : at + size])
+            if track.srtp is None or is_rtcp(data):
                 continue
             try:
-                opened = track.srtp.unprotect(data, times[index])
+                opened = track.srtp.unprotect(data, arrival)
             except MalformedPacket:
                 track.malformed += 1
                 refused.append(index)
@@ -194,11 +191,12 @@ class Incoming:
         flat, stride = batch.data.reshape(-1).data, batch.data.shape[1]
         due: list[tuple[Track, bytes]] = []
         lasting = np.zeros(taken.size, bool)
-        for n, (index, row, length) in enumerate(
-            zip(taken.tolist(), rows[taken].tolist(), lanes.length[rows[taken]].tolist(), strict=True)
+        lasts, sizes = lanes.length[rows[taken]].tolist(), batch.lengths[taken].tolist()
+        for n, (index, row, length, size) in enumerate(
+            zip(taken.tolist(), rows[taken].tolist(), lasts, sizes, strict=True)
         ):
             track, at = tracks[row], index * stride
-            payload = bytes(flat[at + RTP_HEADER_BYTES : at + batch.lengths[index]])
+            payload = bytes(flat[at + RTP_HEADER_BYTES : at + size])
             if track is None or not _lasts(track, payload, length):
                 continue
             due.append((track, payload))
@@ -228,7 +226,7 @@ class Incoming:
         lanes.last_arrival[rows] = self._ordinary_at[rows] = times
         lanes.note_offsets(rows, offsets)
 
-    def _take(self, row: int, data: bytes, source: tuple[str, int], arrival: float, came_on_rtcp: bool) -> None:
+    def _take(self, row: int, data: bytes, source: Address, arrival: float, came_on_rtcp: bool) -> None:
         track = self._legs.tracks[row]
         if track is None or not self._legs.is_live[row] or track.receiver is None or track.latch is None:
             return
@@ -248,7 +246,7 @@ class Incoming:
         track.latch.heard(float(self._ordinary_at[row]))
         if not track.latch.admits(source, arrival):
             return
-        self._sources[row] = track.latch.source
+        self._sources[row] = packed_address(source)
         self._play(track, track.receiver.push(packet, arrival))
         if track.receiver.is_waiting:
             self._waiting.add(row)

@@ -2,7 +2,8 @@
 
 The kernel's socket buffer is the arrival queue and its clock stamps each datagram (SO_TIMESTAMPNS), so nothing has to
 wake up for a packet: each `read` asks one epoll for the sockets that hold something and takes *one* datagram from
-each. Two passes therefore never carry the same leg twice, which is what lets the plane treat a pass as a batch.
+each (`bridge.net.receive`). Two passes therefore never carry the same leg twice, which is what lets the plane treat a
+pass as a batch.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from __future__ import annotations
 import errno
 import select
 import socket
-import struct
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -20,15 +20,14 @@ import numpy as np
 
 from bridge.clock import StampClock, unix_offset
 from bridge.errors import CapacityError
-from bridge.media.arrivals import DATAGRAM_BYTES, Arrivals
+from bridge.media.arrivals import Arrivals
+from bridge.net.receive import ANCILLARY_BYTES, NativeReceiver, PythonReceiver, receiver, stamp_of
 
 SO_TIMESTAMPNS = 35  # Linux, asm-generic/socket.h; not in Python's socket module
-TIMESPEC = struct.Struct("qq")
-ANCILLARY_BYTES = socket.CMSG_SPACE(TIMESPEC.size)
 RECEIVE_BUFFER_BYTES = 256 * 1024  # about 300 datagrams of kernel memory: 6 s of one leg
 MOST_WAITING = 2000  # datagrams that the buffer can hold at most, small ones too
-EPOLL_EVENTS = 4096  # sockets taken per pass
-MAPPED = "::ffff:"  # what Python writes before an IPv4 address on an IPv6 socket
+MAPPED = "::ffff:"
+FILES = 4096  # file numbers that are known at first
 
 
 @dataclass(slots=True)
@@ -47,30 +46,19 @@ def target_of(sock: socket.socket, address: tuple[str, int]) -> tuple[str, int]:
     return address
 
 
-def _plain(source: tuple[str, int]) -> tuple[str, int]:
-    """An IPv4 peer as its SDP names it, whatever socket it reached us by: a latch compares the two."""
-    return source[0].removeprefix(MAPPED), source[1]
-
-
 def _discard(sock: socket.socket, before: float) -> None:
     """What the kernel got before that time (monotonic), or did not stamp: reports that nobody misses."""
     offset = unix_offset()
     for _ in range(MOST_WAITING):
         try:
             _, ancillary, _, _ = sock.recvmsg(1, ANCILLARY_BYTES, socket.MSG_PEEK)
-            if ancillary and _stamped(ancillary) - offset >= before:
+            if stamp_of(ancillary) * 1e-9 - offset >= before:
                 return
             sock.recv_into(bytearray(1))
         except BlockingIOError:
             return
         except OSError:  # an ICMP error
             continue
-
-
-def _stamped(ancillary: list[tuple[int, int, bytes]]) -> float:
-    """Unix time at which the kernel got a datagram."""
-    seconds, nanoseconds = TIMESPEC.unpack(ancillary[0][2])
-    return float(seconds + nanoseconds * 1e-9)
 
 
 class MediaSockets:
@@ -85,6 +73,7 @@ class MediaSockets:
         capacity: int,
         begin: float = 0.0,
         offset: Callable[[], float] = unix_offset,
+        receiver: Callable[[int], PythonReceiver | NativeReceiver] = receiver,
     ) -> None:
         """`begin`: where in the range, 0 to 1, the first pair is taken. After a crash that should not be where it was
         before: phones still send to the ports of the calls that died."""
@@ -95,9 +84,12 @@ class MediaSockets:
         self._pairs = max((last - self._first + 1) // 2, 0)
         self._next = int(begin * self._pairs)
         self._epoll = select.epoll()
-        self._rows: dict[int, tuple[int, bool, socket.socket]] = {}
-        self._buffer = np.empty((capacity, DATAGRAM_BYTES), np.uint8)
-        self._views = [[memoryview(row)] for row in self._buffer]  # type: ignore[arg-type]
+        self._attached: dict[int, socket.socket] = {}
+        self._row_of = np.full(FILES, -1)
+        "By file number."
+        self._is_rtcp = np.zeros(FILES, bool)
+        "By file number."
+        self._pass = receiver(capacity)
         self._open: dict[int, MediaPort] = {}
         self.read_to = inf
         "Arrival (monotonic) up to which the last `read` has read; infinity where it left nothing behind."
@@ -146,15 +138,18 @@ class MediaSockets:
         waits in the kernel and is reported."""
         for sock, is_rtcp in ((pair.rtp, False), (pair.rtcp, True)):
             _discard(sock, since)
-            self._rows[sock.fileno()] = (row, is_rtcp, sock)
-            self._epoll.register(sock.fileno(), select.EPOLLIN)
+            file = sock.fileno()
+            while file >= self._row_of.size:
+                self._row_of, self._is_rtcp = np.tile(self._row_of, 2), np.tile(self._is_rtcp, 2)
+            self._attached[file], self._row_of[file], self._is_rtcp[file] = sock, row, is_rtcp
+            self._epoll.register(file, select.EPOLLIN)
 
     def release(self, pair: MediaPort) -> None:
         """Closes both sockets and returns the ports. Idempotent."""
         if self._open.pop(pair.port, None) is None:
             return
         for sock in (pair.rtp, pair.rtcp):
-            if self._rows.pop(sock.fileno(), None) is not None:
+            if self._attached.pop(sock.fileno(), None) is not None:
                 self._epoll.unregister(sock.fileno())
             sock.close()
 
@@ -167,49 +162,27 @@ class MediaSockets:
         self.read_to = inf
         oldest = inf
         for _ in range(passes):
-            ready = self._epoll.poll(0, EPOLL_EVENTS)
-            batch = self._read_pass(ready) if ready else None
-            if batch is None or not batch.rows:
+            batch = self._read_pass()
+            if not batch:
                 self._stamps.end()
                 return
             yield batch
-            oldest = min(batch.times)
+            oldest = float(batch.times.min())
             if oldest > began:  # of a thousand legs some packet always comes while the others are read
                 self._stamps.end()
                 return
         self.read_to = oldest
 
-    def _read_pass(self, ready: list[tuple[int, int]]) -> Arrivals:
-        rows: list[int] = []
-        lengths: list[int] = []
-        times: list[float] = []
-        sources: list[tuple[str, int]] = []
-        rtcp: list[int] = []
-        views, unpack, offset, taken = self._views, TIMESPEC.unpack, self._stamps.offset, 0
-        is_v4 = self._family == socket.AF_INET
-        for fd, _ in ready[: len(views)]:
-            row, is_rtcp, sock = self._rows[fd]
-            try:
-                length, ancillary, _, source = sock.recvmsg_into(views[taken], ANCILLARY_BYTES)
-            except BlockingIOError:
-                continue
-            except OSError:  # an ICMP error of an earlier send, reported here
-                continue
-            if ancillary:
-                seconds, nanoseconds = unpack(ancillary[0][2])
-                times.append(seconds + nanoseconds * 1e-9 - offset)
-            else:
-                times.append(time.monotonic())
-            if is_rtcp:
-                rtcp.append(taken)
-            rows.append(row)
-            lengths.append(length)
-            sources.append(source[:2] if is_v4 else _plain(source))
-            taken += 1
+    def _read_pass(self) -> Arrivals:
+        found = self._pass
+        n = found.receive(self._epoll, self._attached)
+        files, stamps, now = found.files[:n], found.stamps[:n], time.monotonic()
+        times = np.where(stamps > 0, stamps * 1e-9 - self._stamps.offset, now)
         if self._stamps.has_stepped:
-            now = time.monotonic()
-            times = [self._stamps.corrected(at, now) for at in times]
-        return Arrivals(self._buffer, rows, lengths, times, sources, rtcp)
+            times = np.array([self._stamps.corrected(at, now) for at in times.tolist()])
+        return Arrivals(
+            found.data, self._row_of[files], found.lengths[:n], times, found.sources[:n], self._is_rtcp[files]
+        )
 
     def close(self) -> None:
         """Releases every pair that is still out."""

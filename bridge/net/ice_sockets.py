@@ -13,7 +13,8 @@ from math import inf
 
 from bridge.clock import StampClock
 from bridge.errors import CapacityError
-from bridge.net.datagrams import ANCILLARY_BYTES, RECEIVE_BUFFER_BYTES, SO_TIMESTAMPNS, TIMESPEC
+from bridge.net.datagrams import RECEIVE_BUFFER_BYTES, SO_TIMESTAMPNS
+from bridge.net.receive import ANCILLARY_BYTES, stamp_of
 
 DATAGRAM_BYTES = 2048  # past any Ethernet frame
 EPOLL_EVENTS = 4096
@@ -100,13 +101,9 @@ class IceSockets:
             length, ancillary, _, source = sock.recvmsg_into((self._buffer,), ANCILLARY_BYTES)
         except OSError:  # nothing after all, or an ICMP error of an earlier send that is reported here
             return 0.0
-        if ancillary:
-            seconds, nanoseconds = TIMESPEC.unpack(ancillary[0][2])
-            at = float(seconds + nanoseconds * 1e-9) - self._stamps.offset
-            if self._stamps.has_stepped:
-                at = self._stamps.corrected(at, time.monotonic())
-        else:
-            at = time.monotonic()
+        stamp, at = stamp_of(ancillary), time.monotonic()
+        if stamp:
+            at = self._stamps.corrected(stamp * 1e-9 - self._stamps.offset, at)
         take(self._buffer[:length].tobytes(), source[:2], at)
         return at
 

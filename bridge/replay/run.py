@@ -9,13 +9,11 @@ from dataclasses import dataclass
 from math import inf
 from typing import Any
 
-import numpy as np
-
 from bridge import clock
 from bridge.config import Settings
 from bridge.errors import CapacityError
 from bridge.ingress.contract import CallOffer, IngressCall, LegOffer, MediaOffer, PayloadFormat
-from bridge.media.arrivals import DATAGRAM_BYTES, Arrivals
+from bridge.media.arrivals import Arrivals
 from bridge.media.plane import Plane
 from bridge.metrics import Metrics
 from bridge.net.datagrams import MediaPort
@@ -30,7 +28,7 @@ from bridge.transcription import Transcriptions
 from bridge.web.feed import Feeds
 from bridge.wiring import Wiring
 
-SOURCE = ("recording", 1)
+SOURCE = ("192.0.2.1", 0)  # of a recording: no host has it (RFC 5737)
 
 
 class RecordedMedia:
@@ -75,12 +73,8 @@ class RecordedMedia:
             yield self._arrivals(batch)
 
     def _arrivals(self, batch: dict[int, tuple[float, bytes]]) -> Arrivals:
-        known = [(self._rows[port], at, data) for port, (at, data) in batch.items() if port in self._rows]
-        buffer = np.zeros((max(len(known), 1), DATAGRAM_BYTES), np.uint8)
-        for n, (_, _, data) in enumerate(known):
-            buffer[n, : len(data)] = np.frombuffer(data[:DATAGRAM_BYTES], np.uint8)
-        rows, lengths = [row for row, _, _ in known], [len(data) for _, _, data in known]
-        return Arrivals(buffer, rows, lengths, [at for _, at, _ in known], [SOURCE] * len(known), [])
+        known = [(self._rows[port], data, at) for port, (at, data) in batch.items() if port in self._rows]
+        return Arrivals.of(known, SOURCE)
 
 
 class _Collector:

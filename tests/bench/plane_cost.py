@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from bridge.config import GateSettings, RtpSettings
-from bridge.media.arrivals import DATAGRAM_BYTES, Arrivals
+from bridge.media.arrivals import Arrivals
 from bridge.media.outputs import Audio
 from bridge.media.plane import Plane
 from bridge.model import AudioFormat
@@ -82,14 +82,10 @@ class Legs:
 
     def arrivals(self, frame: int, now: float) -> Arrivals:
         """Everybody's packet of that frame."""
-        data = np.zeros((len(self.rows), DATAGRAM_BYTES), np.uint8)
-        lengths = []
-        for n in range(len(self.rows)):
-            packet = self.frames[n % len(self.frames)][frame]
-            data[n, : len(packet)] = np.frombuffer(packet, np.uint8)
-            lengths.append(len(packet))
-        sources = [("192.0.2.1", 4000 + row) for row in self.rows]
-        return Arrivals(data, list(self.rows), lengths, [now] * len(self.rows), sources, [])
+        packets = [(row, self.frames[n % len(self.frames)][frame], now) for n, row in enumerate(self.rows)]
+        batch = Arrivals.of(packets, ("192.0.2.1", 4000))
+        batch.sources[:, 2] += np.arange(len(self.rows), dtype=np.uint64)  # a port each
+        return batch
 
     def run(self, first: int, last: int, cost: Cost) -> None:
         """Frames [first, last)."""

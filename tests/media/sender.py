@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from bridge.media.arrivals import DATAGRAM_BYTES, Arrivals
+from bridge.media.arrivals import Arrivals
 from bridge.media.incoming import Incoming
 from bridge.media.outputs import Audio, Output
 from bridge.media.plane import Plane
@@ -50,11 +50,7 @@ class ByReceiver(Incoming):
 
 def arrivals(entries: list[tuple[int, bytes, float]], source: tuple[str, int] = SOURCE) -> Arrivals:
     """A pass: (row, datagram, arrival)."""
-    data = np.zeros((len(entries), DATAGRAM_BYTES), np.uint8)
-    for n, (_, datagram, _) in enumerate(entries):
-        data[n, : len(datagram)] = np.frombuffer(datagram, np.uint8)
-    rows, lengths = [row for row, _, _ in entries], [len(datagram) for _, datagram, _ in entries]
-    return Arrivals(data, rows, lengths, [at for _, _, at in entries], [source] * len(entries), [])
+    return Arrivals.of(entries, source)
 
 
 def deliver(plane: Plane, row: int, sent: list[tuple[float, bytes]], *, until: float) -> list[Output]:
