@@ -103,6 +103,7 @@ def service(
         wait_until_ready(running)
         yield running
     finally:
+        process = running.process  # a test may have put another in its place
         process.terminate()
         try:
             process.wait(START_TIMEOUT)
