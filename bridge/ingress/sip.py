@@ -150,10 +150,11 @@ class SipIngress:
                 self._complete_metadata(call, now)
         elif isinstance(event, Ended):
             del self._calls[event.dialog]
+            ended_at = self.driver.arrived_at(now)
             if self._siblings(call):
-                call.leave(now)
+                call.leave(ended_at)
             else:
-                call.call.ended(REASONS[event.reason], now)
+                call.call.ended(REASONS[event.reason], ended_at)
 
     def _incoming(self, event: IncomingCall, now: float) -> None:
         try:

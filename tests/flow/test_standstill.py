@@ -25,6 +25,8 @@ STOPPED = (5.2, 9.7)
 "s; from silence into the second line, which is over by then."
 
 
+SHORT_TALK = plain(((0.5, WRONG), (4.5, WEASELS)))
+"Its BYE comes while the process stands still."
 HELD = (9.2, 11.5)
 "s; begins before the process goes on, and behind the second line."
 HELD_TALK = plain(((0.5, WRONG), (5.6, WEASELS), (12.0, NOT_ANSWERING)))
@@ -72,3 +74,17 @@ def test_a_hold_signalled_while_the_process_stood_still_begins_where_it_was_sign
         assert since == pytest.approx(result.holds[0][0], abs=0.1)
         (ledger,) = told[-1].data["legs"].values()
         assert ledger["withheld_s"]["hold"] == pytest.approx(HELD[1] - HELD[0], abs=0.3)
+
+
+def test_a_call_that_hangs_up_while_the_process_stands_still_lasted_until_then(tmp_path: Path) -> None:
+    with RedisServer() as redis, provider(tmp_path) as stand_in, service(tmp_path, redis, stand_in.url) as running:
+        calls = [replace(SHORT_TALK.options, target=running.uri + transport) for transport in ("", ";transport=tcp")]
+        results = asyncio.run(play(calls, running))
+        events = running.collect(len(results))
+    for result in results:
+        ended = events[result.sip_call_id][-1].data
+        lasted = result.ended_at - result.answered_at
+        assert STOPPED[0] + 1 < lasted < STOPPED[1] - 1
+        assert ended["duration_s"] == pytest.approx(lasted, abs=0.1)
+        (ledger,) = ended["legs"].values()
+        assert ledger["received_s"] + ledger["absent_s"] == pytest.approx(ended["duration_s"], abs=0.05)
