@@ -35,9 +35,11 @@ class Compile(BuildHookInterface[Any]):
             return False
         made = root / LIBRARY.with_suffix(".part")
         command = [*compiler.split(), *FLAGS, "-o", str(made), str(root / SOURCE)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            self.app.display_warning(f"{SOURCE} was not compiled, datagrams will be read in Python: {done.stderr}")
+        try:
+            subprocess.run(command, capture_output=True, text=True, check=True)
+        except (OSError, subprocess.CalledProcessError) as error:  # OSError: CC names nothing that can be run
+            told = getattr(error, "stderr", error)
+            self.app.display_warning(f"{SOURCE} was not compiled, datagrams will be read in Python: {told}")
             return False
         made.replace(root / LIBRARY)
         return True
