@@ -152,7 +152,7 @@ class Call:
         self._reason = reason
         log.info("call ending", call=self.id, reason=reason)
         self._backstop.call = self
-        self._wiring.arm(self._backstop, now + self._plan.stt.replay_s + CLOSING)
+        self._wiring.arm(self._backstop, self._wiring.now() + self._plan.stt.replay_s + CLOSING)
         for leg in self._legs:
             leg.close_behind(now)
 

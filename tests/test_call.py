@@ -204,6 +204,20 @@ def test_a_leg_that_left_before_the_answer_is_not_part_of_the_call(house: House)
     assert house.left_behind() == (0, 0, 0)
 
 
+def test_a_call_that_ended_in_a_long_standstill_still_waits_for_its_last_words(house: House) -> None:
+    call = house.open()
+    call.answered(house.now)
+    house.run(0.1)
+    ended = house.now
+    house.now += 200.0  # longer than last words are waited for
+    call.ended("hangup", ended)
+    house.run(0.1)
+    assert house.types() == ["call.started"]
+    house.transcriptions[0].on_events([Finished()])
+    assert house.types() == ["call.started", "call.ended"]
+    assert house.events[-1].data["duration_s"] == pytest.approx(0.1)
+
+
 def test_a_leg_whose_end_fails_keeps_neither_its_port_nor_the_call_open(house: House) -> None:
     call = house.open(n_legs=2)
     call.answered(house.now)
