@@ -33,11 +33,12 @@ class Buzzes:
         self._left.pop(row, None)
 
     def is_buzzing(self, heard: Heard, n: int) -> bool:
-        """The n-th of the heard is taken for speech: is it a machine's? Asked only where the network is not sure, or
-        it buzzed when last asked: asking takes 20 us and more."""
+        """The n-th of the heard is taken for speech: is it a machine's, or a note? Asked only where the network is not
+        sure, within music, or when it buzzed the last time: asking takes 20 us and more."""
         row, speech = int(heard.rows[n]), float(heard.speech[n])
         left = self._left.get(row, 0)
-        if speech <= at.SPEECH_ON or (speech >= at.REPEAT_SPEECH and not left):
+        is_sure = speech >= at.REPEAT_SPEECH and not (left or heard.music[n] or heard.tone[n])
+        if speech <= at.SPEECH_ON or is_sure:
             return False
         if repeats(heard.earlier(heard.rows[n : n + 1], REPEAT_FRAMES).ravel()) > at.REPEATS:
             left = at.REPEAT_HOLD_FRAMES

@@ -46,7 +46,7 @@ HINTS_SPOKEN_FRAMES = 2  # ... unless so many of them were speech by the network
 RISE_DB = 12.0  # above the floor of the last two seconds: sound that leads into a word without a pause is part of it
 QUIET_LEAD_MS = 200  # pre-roll where the line was quiet before the onset (the setting is the most that is sent)
 
-# Buzzing: the same again and again, which a voice is not for long
+# Buzzing: the same again and again, which a voice is not for long, and a note that is held is
 REPEATS = 0.9  # share of a frame that was there before: of a radio's bursts 0.93 to 1.0, of a voice seldom more
 REPEATS_PERHAPS = 0.55  # ... at the lag where it was loudest: below, it is no more than REPEATS at any other either
 REPEAT_LEAST_MS = 20  # before: nearer, the periods of any vowel are alike
@@ -62,6 +62,7 @@ TAIL_MS = 250  # silence behind the last word that is sent at once; the hangover
 FADE_MS = 500  # a word fades, or rings in its room, for as long before its silence counts for the turn
 FADE_BELOW_DB = 6.0  # and is quieter than the voice meanwhile, ...
 FADE_DEPTH_DB = 40.0  # ... but not by more than this
+SYLLABLE_DEPTH_DB = 20.0  # what is nearer to it may follow a closure too: a syllable that the network does not hear
 VOICE_TRAIL_MS = 60  # a frame's end is half a frame late on average, and the probability trails the voice a little
 
 # Stirring: a word is sure one or two tenths of a second after it has begun, and its turn must not be told meanwhile

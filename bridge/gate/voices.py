@@ -173,16 +173,18 @@ class Voices:
             self._spoken[rows[begins]] = 0
 
     def _follow_tail(self, heard: Heard, voiced: Flags, silence: Positions, positions: Positions) -> None:
-        """A word's sound fades behind where speech was last heard: from frame to frame, and not for long."""
+        """A word's sound goes on behind where speech was last heard, for a while: it fades from frame to frame, or what
+        is nearly as loud as the voice follows a moment's closure, another syllable to all but the network."""
         rows = heard.rows
         tail = self._tail[rows]
-        fades = (tail >= positions - ONE_FRAME) & (silence <= FADE) & ~voiced
         np.putmask(tail, voiced, positions)
-        pick = fades.nonzero()[0]
+        pick = ((silence <= FADE) & ~voiced).nonzero()[0]
         if pick.size:
             row, level = rows[pick], heard.level_dbfs[pick]
             loudness, floor = self._loudness[row], self._floor[row] + f32.TAIL_ABOVE_FLOOR_DB
-            is_tail = (level > loudness - f32.FADE_DEPTH_DB) & (level < loudness - f32.FADE_BELOW_DB)
+            is_tail = tail[pick] >= positions[pick] - ONE_FRAME
+            is_tail |= level > loudness - f32.SYLLABLE_DEPTH_DB
+            is_tail &= (level > loudness - f32.FADE_DEPTH_DB) & (level < loudness - f32.FADE_BELOW_DB)
             is_tail &= level > floor
             tail[pick[is_tail]] = positions[pick[is_tail]]
         self._tail[rows] = tail

@@ -352,6 +352,19 @@ def test_a_word_that_fades_into_its_room_for_half_a_second_ends_for_its_turn_whe
     assert line.gates.take_voices()[-1] == Voice(1, False, faded - 60 * 8)
 
 
+@pytest.mark.parametrize(("dbfs", "is_heard"), [(-28, True), (-45, False)], ids=["loud", "faint"])
+def test_a_syllable_behind_a_closure_is_the_word_when_it_is_nearly_as_loud(dbfs: float, is_heard: bool) -> None:
+    line = Line(SPEECH)
+    line.hear(1, dbfs=-65)
+    line.hear(1, p=0.9, dbfs=-20)
+    said = line.position
+    line.hear(0.128, dbfs=-65)
+    line.hear(0.128, dbfs=dbfs)
+    end = line.position if is_heard else said
+    line.hear(1, dbfs=-65)
+    assert line.gates.take_voices()[-1] == Voice(1, False, end - 60 * 8)
+
+
 def test_what_may_be_speech_soon_after_speech_is_told_as_a_stir_in_every_mode() -> None:
     for settings in (SPEECH, HOLD, OFF):
         line = Line(settings)
