@@ -157,6 +157,8 @@ class WriteAhead:
         except OSError as error:
             self._failed(error.strerror or str(error))
             self._tell_durable(ticket)
+        finally:
+            landed.cancel()  # it is done, or we are cancelled
         return not self.error
 
     async def _write_on(self, landed: asyncio.Future[None], n_written: int) -> None:
