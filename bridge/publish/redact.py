@@ -45,7 +45,7 @@ class _Digits:
     """What one leg's finals ended with: the beginning of a card number, perhaps."""
 
     last: str = ""
-    "Words that are digits, behind the last word that is none and the last number that was found."
+    "Words that are digits, behind the last word that is none."
     before: dict[Any, str] = field(default_factory=dict)
     "The same, as it was at the beginning of each turn that has not ended."
 
@@ -156,11 +156,10 @@ def card_spans(text: str) -> list[tuple[int, int]]:
 
 
 def _digits_at_end(text: str) -> str:
-    """The last words of `text` as far as a card number may begin with them."""
-    rest = text[max((end for _, end in card_spans(text)), default=0) :]
+    """The last words of `text` as far as a card number may begin with them, such as make one by chance among them."""
     kept: list[str] = []
     n_digits = 0
-    for token in reversed(rest.split()):
+    for token in reversed(text.split()):
         n_digits += len(_digits(token))
         if not _digits(token) or n_digits >= CARD_DIGITS[1]:
             break

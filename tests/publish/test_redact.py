@@ -183,3 +183,24 @@ def test_however_a_number_is_cut_into_finals_no_more_is_told_than_was_before_its
     if tokens:
         assert redactor(ended(" ".join(tokens), 1)).text == whole
         assert (MASK in whole) == any(MASK in text for text in told)
+
+
+@given(st.lists(st.sampled_from([*"0123456789", "4111", "1111", "ok"]), min_size=13, max_size=30), st.data())
+def test_however_a_number_is_cut_into_finals_each_masks_what_the_whole_would_mask_of_it(
+    tokens: list[str], data: st.DataObject
+) -> None:
+    """Of a number's beginning every tenth passes the check by chance: its end is masked all the same."""
+    redactor = Redactor(PrivacySettings(redact_cards=True))
+    at = 0
+    while at < len(tokens):
+        n = data.draw(st.integers(1, len(tokens) - at))
+        told = redactor(said(" ".join(tokens[at : at + n]), 1)).data["words"]
+        at += n
+        whole = Redactor(PrivacySettings(redact_cards=True))(said(" ".join(tokens[:at]), 1)).data["words"]
+        assert [word[0] for word in told] == [word[0] for word in whole[-n:]]
+
+
+def test_a_number_whose_beginning_passes_the_check_is_masked_to_its_end() -> None:
+    redactor = Redactor(PrivacySettings(redact_cards=True))
+    assert redactor(said("4 1 1 1 1 1 1 1 1 1 1 1 9", 1)).text == MASK, "thirteen digits that pass"
+    assert redactor(said("0 0 7", 1)).text == MASK
