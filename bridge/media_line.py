@@ -76,6 +76,9 @@ class MediaLine:
             return
         if self._row >= 0:
             self._wiring.reports.close(self._row, now)
+            stream = self._wiring.plane.incoming.stream(self._row)
+            if stream is not None:
+                self._port.left = (stream, *self._port.left)
         self._wiring.sockets.release(self._port)
         self._port, self._row = None, -1
 
@@ -91,6 +94,7 @@ class MediaLine:
             comfort=media.comfort_noise,
             remote=media.remote,
             srtp=self._srtp,
+            left=self._port.left if self._port is not None else (),
         )
         self._wiring.reports.media_changed(
             self._row,

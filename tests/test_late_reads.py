@@ -162,3 +162,41 @@ class Alarm:
 
     def handle_timer(self, now: float) -> None:
         self.rang_at.append(self._house.now)
+
+
+def test_a_phone_that_sends_on_after_its_call_is_not_heard_in_the_next_one_on_its_port(house: House) -> None:
+    """A small range of ports comes round within seconds; a phone whose BYE was lost sends for a minute."""
+
+    def packets(phone: socket.socket, ssrc: int, port: int, n: int = 10) -> None:
+        for seq in range(n):
+            phone.sendto(struct.pack(">BBHII", 0x80, 0, seq, 160 * seq, ssrc) + bytes(160), ("127.0.0.1", port))
+        time.sleep(0.02)
+        house.now = time.monotonic()
+        house.run(0.04)
+
+    def end(call: Call) -> None:
+        call.ended("hangup", house.now)
+        house.run(0.04)
+
+    with (
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stray,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as phone,
+    ):
+        first = answered(house)
+        port = first.legs[0].local[1]
+        packets(stray, 7, port)
+        assert first.legs[0].ledger(house.now)["packets"]["received"] == 10
+        end(first)
+        for ssrc in (8, 9):  # remembered beyond the next call, too
+            while (call := answered(house)).legs[0].local[1] != port:
+                end(call)
+            packets(stray, 7, port)
+            assert call.legs[0].ledger(house.now)["packets"]["received"] == 0
+            packets(phone, ssrc, port)
+            assert call.legs[0].ledger(house.now)["packets"]["received"] == 10
+            end(call)
+        while (call := answered(house)).legs[0].local[1] != port:
+            end(call)
+        packets(stray, 10, port)  # the same phone's next call
+        assert call.legs[0].ledger(house.now)["packets"]["received"] == 10
+        end(call)

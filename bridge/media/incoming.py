@@ -6,7 +6,7 @@ together as well, others are decoded one by one; whatever is not ordinary goes t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,7 @@ from bridge.media.track import Track
 from bridge.model import POSITION_HZ
 from bridge.rtp.frames import Frame, Kind, PayloadType
 from bridge.rtp.lanes import MARKER
-from bridge.rtp.latch import Latch
+from bridge.rtp.latch import Latch, Stream
 from bridge.rtp.packet import is_rtcp, parse_rtp
 from bridge.rtp.receiver import AHEAD, JUMP, Receiver
 from bridge.rtp.srtp import SrtpReceiver
@@ -66,13 +66,14 @@ class Incoming:
         comfort: frozenset[int],
         remote: Address | None,
         srtp: SrtpReceiver | None,
+        left: Collection[Stream] = (),
     ) -> None:
-        """What the leg's RTP looks like, after each offer and answer."""
+        """What the leg's RTP looks like, after each offer and answer. `left`: see `Latch`; as of the first time."""
         track = self._legs.track(row)
         if track.receiver is None or track.latch is None:
             jitter, most = self._rtp.jitter_ms / 1000, self._rtp.jitter_max_ms / 1000
             track.receiver = Receiver(self._legs.lanes, row, jitter=jitter, jitter_max=most)
-            track.latch = Latch(remote)
+            track.latch = Latch(remote, left=left)
         else:
             track.latch.reopen(remote)
         track.srtp = srtp
@@ -82,6 +83,11 @@ class Incoming:
     def source(self, row: int) -> Address | None:
         """Where the leg's RTP comes from; None before any came."""
         return address_of(self._sources[row]) if self._sources[row].any() else None
+
+    def stream(self, row: int) -> Stream | None:
+        """Source and SSRC of the leg's RTP, while the row is nobody else's; None before any came."""
+        source = self.source(row)
+        return None if source is None else (*source, self._legs.lanes.ssrc.item(row))
 
     def flush(self, track: Track) -> None:
         """What still waits for a lost packet waits no longer."""
@@ -242,6 +248,8 @@ class Incoming:
             return
         if not track.receiver.knows(packet.payload_type) and source != track.latch.source:
             track.malformed += 1
+            return
+        if track.latch.is_left_over(source, packet.ssrc):
             return
         track.latch.heard(float(self._ordinary_at[row]))
         if not track.latch.admits(source, arrival):

@@ -22,9 +22,12 @@ from bridge.clock import StampClock, unix_offset
 from bridge.errors import CapacityError
 from bridge.media.arrivals import Arrivals
 from bridge.net.receive import ANCILLARY_BYTES, NativeReceiver, PythonReceiver, receiver, stamp_of
+from bridge.rtp.latch import Stream
 
 SO_TIMESTAMPNS = 35  # Linux, asm-generic/socket.h; not in Python's socket module
 RECEIVE_BUFFER_BYTES = 256 * 1024  # about 300 datagrams of kernel memory: 6 s of one leg
+LEFT_STREAMS = 2  # of earlier calls that are remembered for a port: their phones may send on
+LEFT_PORTS = 1000  # that they are remembered for: a range so wide comes round in a minute or more
 MOST_WAITING = 2000  # datagrams that the buffer can hold at most, small ones too
 MAPPED = "::ffff:"
 FILES = 4096  # file numbers that are known at first
@@ -37,6 +40,8 @@ class MediaPort:
     port: int
     rtp: socket.socket
     rtcp: socket.socket
+    left: tuple[Stream, ...] = ()
+    "Streams of the last calls that had the port, latest first; to be added to before it is released."
 
 
 def target_of(sock: socket.socket, address: tuple[str, int]) -> tuple[str, int]:
@@ -91,6 +96,8 @@ class MediaSockets:
         "By file number."
         self._pass = receiver(capacity)
         self._open: dict[int, MediaPort] = {}
+        self._left: dict[int, tuple[Stream, ...]] = {}
+        "By port, of those that were released last."
         self.read_to = inf
         "Arrival (monotonic) up to which the last `read` has read; infinity where it left nothing behind."
 
@@ -130,7 +137,7 @@ class MediaSockets:
             if error.errno in (errno.EADDRINUSE, errno.EACCES):
                 return None
             raise CapacityError(f"cannot open media sockets: {error.strerror}") from error
-        return MediaPort(port, sockets[0], sockets[1])
+        return MediaPort(port, sockets[0], sockets[1], self._left.get(port, ()))
 
     def attach(self, pair: MediaPort, row: int, since: float = 0.0) -> None:
         """From now on `read` reports what arrives on `pair` under `row`. RTP from before `since` (monotonic) is thrown
@@ -148,6 +155,11 @@ class MediaSockets:
         """Closes both sockets and returns the ports. Idempotent."""
         if self._open.pop(pair.port, None) is None:
             return
+        self._left.pop(pair.port, None)
+        if pair.left:
+            self._left[pair.port] = pair.left[:LEFT_STREAMS]
+            if len(self._left) > LEFT_PORTS:
+                del self._left[next(iter(self._left))]
         for sock in (pair.rtp, pair.rtcp):
             if self._attached.pop(sock.fileno(), None) is not None:
                 self._epoll.unregister(sock.fileno())

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 Address = tuple[str, int]
+Stream = tuple[str, int, int]
+"""Host, port and SSRC."""
 REBIND_AFTER = 2.0  # s without packets before another port of the same host is believed (NAT rebinding)
 
 
@@ -14,8 +18,11 @@ class Latch:
     Afterwards only signalling (`reopen`) lets a new host in. `foreign` counts what was turned away.
     """
 
-    def __init__(self, signalled: Address | None) -> None:
+    def __init__(self, signalled: Address | None, *, left: Collection[Stream] = ()) -> None:
+        """`left`: streams of calls that had the port before. A phone that has not heard of its call's end sends on, and
+        what it says is not the next call's: it is turned away unless signalling names its source."""
         self._signalled = signalled
+        self._left = left
         self.source: Address | None = None
         self._last = 0.0
         self._may_move = False
@@ -26,6 +33,13 @@ class Latch:
         if signalled != self._signalled:
             self._may_move = True
         self._signalled = signalled
+
+    def is_left_over(self, source: Address, ssrc: int) -> bool:
+        """Whether a packet is of a call that had the port before. Counts it as foreign."""
+        if (*source, ssrc) not in self._left or source == self._signalled:
+            return False
+        self.foreign += 1
+        return True
 
     def heard(self, at: float) -> None:
         """Packets of the present source came until `at` that `admits` was not asked about."""

@@ -71,3 +71,13 @@ def test_rtcp_is_believed_of_any_port_of_a_known_host_only() -> None:
     assert latch.admits_rtcp(BEHIND_NAT)
     assert not latch.admits_rtcp(STRANGER)
     assert latch.foreign == 1
+
+
+def test_a_stream_of_the_call_before_is_turned_away_unless_signalling_names_its_source() -> None:
+    stray, other = ("192.0.2.1", 4000), ("192.0.2.2", 4000)
+    latch = Latch(other, left=[(*stray, 7)])
+    assert latch.is_left_over(stray, 7)
+    assert latch.foreign == 1
+    assert not latch.is_left_over(stray, 8)
+    assert not latch.is_left_over(other, 7)
+    assert not Latch(stray, left=[(*stray, 7)]).is_left_over(stray, 7)
