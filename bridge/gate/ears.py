@@ -123,7 +123,8 @@ class Ears:
         gain_db = np.minimum(np.maximum(f32.LOUD_ENOUGH_DBFS - loudest, ZERO), f32.GAIN_MOST_DB)
         gain = (TEN ** (gain_db / TWENTY) / FULL_SCALE)[:, None]
         steady_run = self._count_steady(rows, level)
-        doubtful = (level >= f32.SKIP_DBFS) & (steady_run < i32.HISS_FRAMES)
+        heard_at = level + gain_db * (loudest > f32.GAP_DBFS)  # where nothing was louder there is nobody yet
+        doubtful = (heard_at >= f32.SKIP_DBFS) & (steady_run < i32.HISS_FRAMES)
         pick = doubtful.nonzero()[0]
         if pick.size == rows.size:
             speech = self._silero.speech(rows, samples, gain)

@@ -203,6 +203,15 @@ def test_an_announcement_over_a_minute_of_music_is_heard_from_its_onset(dbfs: fl
     assert start - 4000 < opened[0].position <= start + 400
 
 
+def test_what_is_faint_is_given_to_the_network_on_a_faint_leg_only() -> None:
+    hiss, row = frames_of(noise(0.2, -66)), np.array([0])
+    for dbfs, is_given in ((-15, False), (-45, True)):
+        ears = KeepingEars(1)
+        for frame in frames_of(at_level(recording("caller-weasels"), dbfs)):
+            ears.hear(row, frame[None])
+        assert [ears.hear(row, frame[None]).speech[0] > 0 for frame in hiss[:4]] == [is_given] * 4
+
+
 def test_the_last_sounds_of_a_faint_voice_are_sent() -> None:
     word = at_level(recording("caller-thank-you"), -42)
     changes = listen(np.concatenate([noise(2, -72), word, noise(3, -72, seed=2)]))
