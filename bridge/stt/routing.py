@@ -21,6 +21,11 @@ COOL_DOWN_MAX = 30.0
 COOL_DOWN_HARD = 30.0
 """s; the same for a wrong key or an empty account: somebody must act first."""
 COOL_DOWN_HARD_MAX = 300.0
+FALLS_TO_AVOID = 3
+"""Sessions of a route that one leg loses within `AVOIDED_FOR`, whatever they have delivered. What is replayed after
+each may be sent a quarter faster than it was said at most: one that dies every few seconds is never caught up with."""
+AVOIDED_FOR = 60.0
+"""s"""
 PROBE_TIMEOUT = 15.0
 """s; a probe that has told nothing by then is forgotten, its leg may have hung up."""
 
@@ -118,14 +123,18 @@ class RouteChoice:
         self._breakers = breakers
         self._random = random
         self._attempts = 0
+        self._falls: list[tuple[float, str]] = []
+        "Lost sessions of the last `AVOIDED_FOR`: when, and the route's key."
         self.not_before = 0.0
         "Backoff of this leg."
 
     def choose(self, now: float) -> Route | None:
-        """The first route that may be used now; None: ask again at `not_before`."""
+        """The first route that may be used now, those last that this leg had better avoid; None: ask again at
+        `not_before`."""
         if now < self.not_before:
             return None
-        for route in self._routes:
+        self._falls = [fall for fall in self._falls if now - fall[0] < AVOIDED_FOR]
+        for route in sorted(self._routes, key=self._is_avoided):
             if self._breakers.allows(route.key, now):
                 self._breakers.attempt(route.key, now)
                 return route
@@ -133,6 +142,9 @@ class RouteChoice:
         # Spread over a second: when a probe succeeds, every waiting leg wants to come at once.
         self.not_before = soonest + max(self._random(), 0.01)
         return None
+
+    def _is_avoided(self, route: Route) -> bool:
+        return sum(key == route.key for _, key in self._falls) >= FALLS_TO_AVOID
 
     def accepted(self, route: Route) -> None:
         self._breakers.succeeded(route.key)
@@ -145,6 +157,7 @@ class RouteChoice:
     def failed(self, route: Route, cure: Cure, now: float) -> None:
         """Full jitter (random between 0 and a doubling ceiling): a thousand legs do not come back as one."""
         self._breakers.failed(route.key, cure, now)
+        self._falls.append((now, route.key))
         if cure is Cure.ELSEWHERE and any(self._breakers.allows(other.key, now) for other in self._routes):
             return  # the next route, at once
         ceiling = min(BACKOFF_FIRST * 2.0 ** min(self._attempts, 16), BACKOFF_MAX)

@@ -6,7 +6,7 @@ import pytest
 
 from bridge.stt import PROVIDERS
 from bridge.stt.events import Final, Finalized, Lost, Restored
-from bridge.stt.routing import COOL_DOWN_HARD, Breakers, Route
+from bridge.stt.routing import COOL_DOWN_HARD, Breakers, Route, RouteChoice
 from bridge.stt.session import Cure, SttOptions
 from tests.stt.rig import RATE, Network, Rig, speech
 
@@ -160,3 +160,36 @@ def test_a_call_whose_key_is_refused_ends_without_waiting_for_the_breaker() -> N
     assert rig.now - rig.origin == pytest.approx(10.0, abs=0.1)
     assert rig.leg.ledger(rig.now).lost_s == pytest.approx(rig.handed / RATE)
     rig.assert_ledger_adds_up()
+
+
+def test_a_provider_that_works_for_a_few_seconds_and_dies_again_is_left_for_the_next() -> None:
+    """What each death makes it hear again can only be sent a quarter faster than it was said."""
+    rig = Rig(["deepgram", "soniox"], speech(1, 69, 1), [(0.6, 69.5)])
+
+    def die() -> None:
+        for session in list(rig.alive):
+            if rig.providers[session] == "deepgram":
+                rig.drop(session)
+
+    for n in range(1, 15):
+        rig.at(rig.origin + 5.0 * n, die)
+    rig.run(70)
+    rig.assert_every_word_once()
+    rig.assert_ledger_adds_up()
+    assert [event.provider for event in rig.of(Lost) if isinstance(event, Lost)] == ["deepgram"] * 3
+    assert rig.finals[-1].provider == "soniox"
+
+
+def test_a_provider_that_a_leg_had_better_avoid_is_taken_where_there_is_no_other_and_again_after_a_minute() -> None:
+    breakers = Breakers(lambda: 0.0)
+    first, second = (Route(PROVIDERS[name], PROVIDERS[name].settings_type()) for name in ("deepgram", "soniox"))
+    alone, both = RouteChoice([first], breakers, lambda: 0.0), RouteChoice([first, second], breakers, lambda: 0.0)
+    for choice in (alone, both):
+        for now in (10.0, 20.0, 30.0):
+            assert choice.choose(now) is first
+            choice.accepted(first)
+            choice.proved()
+            choice.failed(first, Cure.RETRY, now)
+    assert alone.choose(31.0) is first
+    assert both.choose(31.0) is second
+    assert both.choose(71.0) is first
