@@ -167,8 +167,8 @@ class Alarm:
 def test_a_phone_that_sends_on_after_its_call_is_not_heard_in_the_next_one_on_its_port(house: House) -> None:
     """A small range of ports comes round within seconds; a phone whose BYE was lost sends for a minute."""
 
-    def packets(phone: socket.socket, ssrc: int, port: int, n: int = 10) -> None:
-        for seq in range(n):
+    def packets(phone: socket.socket, ssrc: int, port: int, first: int = 0) -> None:
+        for seq in range(first, first + 10):
             phone.sendto(struct.pack(">BBHII", 0x80, 0, seq, 160 * seq, ssrc) + bytes(160), ("127.0.0.1", port))
         time.sleep(0.02)
         house.now = time.monotonic()
@@ -187,10 +187,10 @@ def test_a_phone_that_sends_on_after_its_call_is_not_heard_in_the_next_one_on_it
         packets(stray, 7, port)
         assert first.legs[0].ledger(house.now)["packets"]["received"] == 10
         end(first)
-        for ssrc in (8, 9):  # remembered beyond the next call, too
+        for nth, ssrc in enumerate((8, 9)):  # remembered beyond the next call, too
             while (call := answered(house)).legs[0].local[1] != port:
                 end(call)
-            packets(stray, 7, port)
+            packets(stray, 7, port, first=10 + 10 * nth)
             assert call.legs[0].ledger(house.now)["packets"]["received"] == 0
             packets(phone, ssrc, port)
             assert call.legs[0].ledger(house.now)["packets"]["received"] == 10
@@ -200,3 +200,18 @@ def test_a_phone_that_sends_on_after_its_call_is_not_heard_in_the_next_one_on_it
         packets(stray, 10, port)  # the same phone's next call
         assert call.legs[0].ledger(house.now)["packets"]["received"] == 10
         end(call)
+
+
+def test_a_sender_that_has_the_same_port_and_ssrc_in_all_its_calls_is_heard_in_each(house: House) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+        for _ in range(9):  # twice and once more round the ports that there are
+            call = answered(house)
+            for seq in range(50):
+                packet = struct.pack(">BBHII", 0x80, 0, seq, 160 * seq, 7) + bytes(160)
+                server.sendto(packet, ("127.0.0.1", call.legs[0].local[1]))
+            time.sleep(0.02)
+            house.now = time.monotonic()
+            house.run(0.04)
+            assert call.legs[0].ledger(house.now)["packets"]["received"] == 50
+            call.ended("hangup", house.now)
+            house.run(0.04)

@@ -85,9 +85,9 @@ class Incoming:
         return address_of(self._sources[row]) if self._sources[row].any() else None
 
     def stream(self, row: int) -> Stream | None:
-        """Source and SSRC of the leg's RTP, while the row is nobody else's; None before any came."""
-        source = self.source(row)
-        return None if source is None else (*source, self._legs.lanes.ssrc.item(row))
+        """The leg's RTP so far, while the row is nobody else's; None before any came."""
+        source, lanes = self.source(row), self._legs.lanes
+        return None if source is None else Stream(source, lanes.ssrc.item(row), lanes.first_word.item(row) & 0xFFFF)
 
     def flush(self, track: Track) -> None:
         """What still waits for a lost packet waits no longer."""
@@ -249,7 +249,7 @@ class Incoming:
         if not track.receiver.knows(packet.payload_type) and source != track.latch.source:
             track.malformed += 1
             return
-        if track.latch.is_left_over(source, packet.ssrc):
+        if track.latch.is_left_over(source, packet.ssrc, packet.sequence):
             return
         track.latch.heard(float(self._ordinary_at[row]))
         if not track.latch.admits(source, arrival):

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import NamedTuple
 
 Address = tuple[str, int]
-Stream = tuple[str, int, int]
-"""Host, port and SSRC."""
 REBIND_AFTER = 2.0  # s without packets before another port of the same host is believed (NAT rebinding)
+SENDS_ON = 3000  # packets, a minute of 20 ms: what is further on in sequence is another stream (RFC 3550 A.1)
+
+
+class Stream(NamedTuple):
+    """RTP of a call that had the port before."""
+
+    source: Address
+    ssrc: int
+    next_seq: int
+    "Sequence number of what would have come next."
 
 
 class Latch:
@@ -20,7 +29,8 @@ class Latch:
 
     def __init__(self, signalled: Address | None, *, left: Collection[Stream] = ()) -> None:
         """`left`: streams of calls that had the port before. A phone that has not heard of its call's end sends on, and
-        what it says is not the next call's: it is turned away unless signalling names its source."""
+        what it says is not the next call's: it is turned away unless signalling names its source. Whoever begins anew
+        with the same source and SSRC is not: some senders always have the same."""
         self._signalled = signalled
         self._left = left
         self.source: Address | None = None
@@ -34,12 +44,16 @@ class Latch:
             self._may_move = True
         self._signalled = signalled
 
-    def is_left_over(self, source: Address, ssrc: int) -> bool:
-        """Whether a packet is of a call that had the port before. Counts it as foreign."""
-        if (*source, ssrc) not in self._left or source == self._signalled:
+    def is_left_over(self, source: Address, ssrc: int, seq: int) -> bool:
+        """Whether a packet goes on with a call that had the port before. Counts it as foreign."""
+        if source in (self._signalled, self.source):
             return False
-        self.foreign += 1
-        return True
+        is_left = any(
+            (source, ssrc) == (left.source, left.ssrc) and (seq - left.next_seq) & 0xFFFF < SENDS_ON
+            for left in self._left
+        )
+        self.foreign += is_left
+        return is_left
 
     def heard(self, at: float) -> None:
         """Packets of the present source came until `at` that `admits` was not asked about."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bridge.rtp.latch import REBIND_AFTER, Latch
+from bridge.rtp.latch import REBIND_AFTER, Latch, Stream
 
 SIGNALLED, BEHIND_NAT, STRANGER = ("198.51.100.1", 4000), ("198.51.100.1", 61000), ("203.0.113.9", 4000)
 
@@ -75,9 +75,20 @@ def test_rtcp_is_believed_of_any_port_of_a_known_host_only() -> None:
 
 def test_a_stream_of_the_call_before_is_turned_away_unless_signalling_names_its_source() -> None:
     stray, other = ("192.0.2.1", 4000), ("192.0.2.2", 4000)
-    latch = Latch(other, left=[(*stray, 7)])
-    assert latch.is_left_over(stray, 7)
-    assert latch.foreign == 1
-    assert not latch.is_left_over(stray, 8)
-    assert not latch.is_left_over(other, 7)
-    assert not Latch(stray, left=[(*stray, 7)]).is_left_over(stray, 7)
+    left = [Stream(stray, 7, 65_000)]
+    latch = Latch(other, left=left)
+    assert latch.is_left_over(stray, 7, 65_000)
+    assert latch.is_left_over(stray, 7, 1000)
+    assert latch.foreign == 2
+    assert not latch.is_left_over(stray, 8, 65_000)
+    assert not latch.is_left_over(other, 7, 65_000)
+    assert not Latch(stray, left=left).is_left_over(stray, 7, 65_000)
+
+
+def test_a_sender_that_begins_anew_as_it_was_before_is_heard_and_stays_so() -> None:
+    always = ("192.0.2.1", 4000)
+    latch = Latch(None, left=[Stream(always, 7, 50)])
+    for seq in range(100):
+        assert not latch.is_left_over(always, 7, seq)
+        assert latch.admits(always, 1.0 + seq / 50)
+    assert latch.foreign == 0
