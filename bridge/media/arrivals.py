@@ -11,9 +11,9 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-DATAGRAM_BYTES = 2048  # longer than any Ethernet datagram; longer ones are cut by the kernel and dropped by us
+from bridge.rtp.latch import Address
 
-Address = tuple[str, int]
+DATAGRAM_BYTES = 2048  # longer than any Ethernet datagram; longer ones are cut by the kernel and dropped by us
 
 
 def packed_address(address: Address) -> NDArray[np.uint64]:

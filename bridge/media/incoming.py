@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from bridge.config import RtpSettings
 from bridge.errors import MalformedPacket
-from bridge.media.arrivals import Address, Arrivals, address_of, packed_address
+from bridge.media.arrivals import Arrivals, address_of, packed_address
 from bridge.media.history import HISTORY, UNHEARD_MOST
 from bridge.media.legs import Legs
 from bridge.media.outputs import TelephoneEvent
@@ -21,7 +21,7 @@ from bridge.media.track import Track
 from bridge.model import POSITION_HZ
 from bridge.rtp.frames import Frame, Kind, PayloadType
 from bridge.rtp.lanes import MARKER
-from bridge.rtp.latch import Latch, Stream
+from bridge.rtp.latch import Address, Latch, Stream
 from bridge.rtp.packet import is_rtcp, parse_rtp
 from bridge.rtp.receiver import AHEAD, JUMP, Receiver
 from bridge.rtp.srtp import SrtpReceiver
@@ -134,9 +134,8 @@ class Incoming:
         first_word, timestamp, ssrc = header[:, 0] & ~MARKER, header[:, 1], header[:, 2]
         ordinary: NDArray[np.bool_] = lanes.is_plain[rows] & ~batch.is_rtcp & (first_word == lanes.first_word[rows])
         ordinary &= (timestamp == lanes.timestamp[rows]) & (ssrc == lanes.ssrc[rows])
-        ordinary &= ~is_batched | (
-            batch.lengths == lanes.length[rows] + RTP_HEADER_BYTES
-        )  # others: `_decode` asks the codec
+        is_as_long = batch.lengths == lanes.length[rows] + RTP_HEADER_BYTES
+        ordinary &= ~is_batched | is_as_long  # of others `_decode` asks the codec
         ordinary &= (offsets < lanes.offset[rows] + JUMP) & (offsets > lanes.origin[rows] - AHEAD)
         ordinary &= (batch.sources == self._sources[rows]).all(axis=1)
         return ordinary

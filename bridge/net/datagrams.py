@@ -29,7 +29,7 @@ RECEIVE_BUFFER_BYTES = 256 * 1024  # about 300 datagrams of kernel memory: 6 s o
 LEFT_STREAMS = 2  # of earlier calls that are remembered for a port: their phones may send on
 LEFT_PORTS = 1000  # that they are remembered for: a range so wide comes round in a minute or more
 MOST_WAITING = 2000  # datagrams that the buffer can hold at most, small ones too
-MAPPED = "::ffff:"
+MAPPED = "::ffff:"  # RFC 4291 section 2.5.5.2
 FILES = 4096  # file numbers that are known at first
 
 
